@@ -1,0 +1,143 @@
+"""The registry of metrics: one row per figure that a level can carry.
+
+A metric is named once, here. Budgets, levels, CSV columns, plots and ``results.json`` look it
+up by that name. Latency percentiles are a family (``p50_latency_ms`` … ``p99_latency_ms``).
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from pytest_triton_perf.domain.names import nearest
+from pytest_triton_perf.errors import UsageError
+
+Source = Literal["client", "server", "gpu", "process"]
+"""Who measures it: perf_analyzer, Triton's statistics, NVML, or the server's process tree."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One figure of a level: its name, unit and direction."""
+
+    name: str
+    label: str
+    unit: str
+    better: Literal["lower", "higher"]
+    source: Source
+    column: str
+    digits: int = 1
+
+    def format(self, value: float) -> str:
+        """The value with its unit, as a person reads it: ``12.3 ms``, ``1,234.5 infer/s``."""
+        return f"{self.number(value)} {self.unit}"
+
+    def number(self, value: float) -> str:
+        """The value alone, with more digits where it is small."""
+        digits = self.digits if abs(value) >= 10 else max(self.digits, 2)
+        return f"{value:,.{digits}f}"
+
+    def violates(self, value: float, limit: float) -> bool:
+        """Whether ``value`` breaks a budget of ``limit``; a value equal to the limit is within."""
+        return value > limit if self.better == "lower" else value < limit
+
+
+def _latency(name: str, label: str, column: str) -> Metric:
+    return Metric(
+        name=name, label=label, unit="ms", better="lower", source="client", column=column, digits=2
+    )
+
+
+def _server_time(name: str, label: str, column: str) -> Metric:
+    return Metric(
+        name=name, label=label, unit="ms", better="lower", source="server", column=column, digits=3
+    )
+
+
+_FIXED = (
+    Metric(
+        name="throughput",
+        label="throughput",
+        unit="infer/s",
+        better="higher",
+        source="client",
+        column="Throughput (infer/sec)",
+    ),
+    _latency("avg_latency_ms", "average latency", "Avg Latency (ms)"),
+    _server_time("queue_ms", "queue", "Server Queue (ms)"),
+    _server_time("compute_input_ms", "compute input", "Server Compute Input (ms)"),
+    _server_time("compute_infer_ms", "compute infer", "Server Compute Infer (ms)"),
+    _server_time("compute_output_ms", "compute output", "Server Compute Output (ms)"),
+    Metric(
+        name="gpu_memory_mb",
+        label="GPU memory",
+        unit="MB",
+        better="lower",
+        source="gpu",
+        column="GPU Memory Usage (MB)",
+    ),
+    Metric(
+        name="gpu_memory_delta_mb",
+        label="GPU memory over idle server",
+        unit="MB",
+        better="lower",
+        source="gpu",
+        column="GPU Memory Delta (MB)",
+    ),
+    Metric(
+        name="gpu_utilization_pct",
+        label="GPU utilization",
+        unit="%",
+        better="lower",
+        source="gpu",
+        column="GPU Utilization (%)",
+    ),
+    Metric(
+        name="power_w",
+        label="GPU power",
+        unit="W",
+        better="lower",
+        source="gpu",
+        column="GPU Power Usage (W)",
+    ),
+    Metric(
+        name="cpu_memory_mb",
+        label="CPU memory",
+        unit="MB",
+        better="lower",
+        source="process",
+        column="CPU Memory Usage (MB)",
+    ),
+)
+
+METRICS: dict[str, Metric] = {m.name: m for m in _FIXED}
+
+SERVER_TIMES = ("queue_ms", "compute_input_ms", "compute_infer_ms", "compute_output_ms")
+GPU_METRICS = tuple(m.name for m in _FIXED if m.source == "gpu")
+
+_PERCENTILE = re.compile(r"p([1-9][0-9]?)_latency_ms")
+
+
+def percentile_name(percentile: int) -> str:
+    """``99`` -> ``"p99_latency_ms"``."""
+    return f"p{percentile}_latency_ms"
+
+
+def percentile_of(name: str) -> int | None:
+    """``"p99_latency_ms"`` -> ``99``; ``None`` for a metric that is no latency percentile."""
+    match = _PERCENTILE.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def find_metric(name: str) -> Metric:
+    """The metric of that name.
+
+    Raises:
+        UsageError: no such metric; the message names the nearest one.
+    """
+    if (found := METRICS.get(name)) is not None:
+        return found
+    if (percentile := percentile_of(name)) is not None:
+        label = f"p{percentile}"
+        return _latency(name, f"{label} latency", f"{label} Latency (ms)")
+    known = [*METRICS, *(percentile_name(p) for p in (50, 90, 95, 99))]
+    raise UsageError(f"unknown metric {name!r}{nearest(name, known)}")

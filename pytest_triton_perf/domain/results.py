@@ -1,0 +1,196 @@
+"""A finished run as plain data, and ``results.json``: its shape on disk."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_triton_perf.domain.budgets import Budget
+from pytest_triton_perf.domain.levels import Estimate, Load, Measurement
+from pytest_triton_perf.domain.metrics import SERVER_TIMES, percentile_name, percentile_of
+from pytest_triton_perf.domain.sweeps import Sweep
+from pytest_triton_perf.domain.variants import Variant
+from pytest_triton_perf.domain.verdicts import Verdict
+from pytest_triton_perf.errors import UsageError
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything that one session measured and decided.
+
+    ``environment`` describes the machine and the tools. ``server_only`` is what the idle
+    server took before any model was loaded: ``{"cpu_memory_mb": …, "gpus": {uuid: {…}}}``.
+    """
+
+    environment: Mapping[str, Any]
+    sweeps: Sequence[Sweep]
+    verdicts: Sequence[Verdict]
+    server_only: Mapping[str, Any] = field(default_factory=dict)
+    wall_s: float = 0.0
+    exit: int = 0
+
+    @property
+    def models(self) -> list[str]:
+        """Model names, in order of first measurement."""
+        return list(dict.fromkeys(sweep.model for sweep in self.sweeps))
+
+    @property
+    def variants(self) -> list[Variant]:
+        """The measured variants, in order of first measurement."""
+        return list({sweep.variant.name: sweep.variant for sweep in self.sweeps}.values())
+
+    def verdicts_of(self, sweep: Sweep) -> list[Verdict]:
+        """The verdicts on the budgets of the test that made the sweep."""
+        return [verdict for verdict in self.verdicts if verdict.test == sweep.test]
+
+
+def to_json(run: Run) -> dict[str, Any]:
+    """The run in the shape of ``results.json`` (see docs/results.md)."""
+    return {
+        "schema": SCHEMA,
+        "environment": dict(run.environment),
+        "session": {"wall_s": round(run.wall_s, 3), "exit": run.exit},
+        "server_only": dict(run.server_only),
+        "variants": {
+            v.name: {"model": v.model, "overrides": dict(v.overrides), "config": dict(v.config)}
+            for v in run.variants
+        },
+        "measurements": [
+            _measurement_to_json(sweep, m) for sweep in run.sweeps for m in sweep.measurements
+        ],
+        "verdicts": [_verdict_to_json(verdict) for verdict in run.verdicts],
+        "comparisons": [],
+    }
+
+
+def from_json(data: Mapping[str, Any]) -> Run:
+    """The run that :func:`to_json` wrote.
+
+    Raises:
+        UsageError: the data has another schema or is incomplete.
+    """
+    if data.get("schema") != SCHEMA:
+        raise UsageError(
+            f"results.json has schema {data.get('schema')!r}; this version reads schema {SCHEMA}"
+        )
+    try:
+        variants = {name: Variant(name=name, **v) for name, v in data["variants"].items()}
+        sweeps: dict[tuple[str, str], list[Measurement]] = {}
+        for row in data["measurements"]:
+            key = (row["test"], row["variant"])
+            sweeps.setdefault(key, []).append(_measurement_from_json(row))
+        return Run(
+            environment=data["environment"],
+            server_only=data["server_only"],
+            wall_s=data["session"]["wall_s"],
+            exit=data["session"]["exit"],
+            sweeps=[
+                Sweep(test=test, variant=variants[variant], measurements=measurements)
+                for (test, variant), measurements in sweeps.items()
+            ],
+            verdicts=[_verdict_from_json(row) for row in data["verdicts"]],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"results.json is incomplete: {error!r}") from error
+
+
+def _estimate_to_json(measurement: Measurement, metric: str) -> dict[str, Any] | None:
+    estimate = measurement.values.get(metric)
+    if estimate is None:
+        return None
+    return {"value": estimate.value, "ci": None if estimate.ci is None else list(estimate.ci)}
+
+
+def _estimate_from_json(data: Mapping[str, Any]) -> Estimate:
+    ci = data["ci"]
+    return Estimate(value=data["value"], ci=None if ci is None else (ci[0], ci[1]))
+
+
+_PROBED = ("cpu_memory_mb", "gpu_memory_mb", "gpu_memory_delta_mb", "gpu_utilization_pct", "power_w")
+
+
+def _measurement_to_json(sweep: Sweep, measurement: Measurement) -> dict[str, Any]:
+    load = measurement.load
+    percentiles = sorted(filter(None, map(percentile_of, measurement.values)))
+    return {
+        "test": sweep.test,
+        "model": sweep.model,
+        "variant": sweep.variant.name,
+        "overrides": dict(sweep.variant.overrides),
+        "batch_size": load.batch_size,
+        "concurrency": load.concurrency,
+        "request_rate": load.request_rate,
+        "requests": measurement.requests,
+        "wall_s": round(measurement.wall_s, 3),
+        "throughput": _estimate_to_json(measurement, "throughput"),
+        "latency_ms": {
+            "avg": _estimate_to_json(measurement, "avg_latency_ms"),
+            **{f"p{p}": _estimate_to_json(measurement, percentile_name(p)) for p in percentiles},
+        },
+        "server_ms": {
+            name.removesuffix("_ms"): measurement.value(name) for name in SERVER_TIMES
+        },
+        "gpu": {uuid: dict(reading) for uuid, reading in measurement.gpus.items()},
+        **{name: measurement.value(name) for name in _PROBED},
+        "missing": dict(measurement.missing),
+        "notes": list(measurement.notes),
+    }
+
+
+def _measurement_from_json(row: Mapping[str, Any]) -> Measurement:
+    latency = row["latency_ms"]
+    found = {
+        "throughput": row["throughput"],
+        "avg_latency_ms": latency["avg"],
+        **{f"{p}_latency_ms": value for p, value in latency.items() if p != "avg"},
+    }
+    values = {name: _estimate_from_json(e) for name, e in found.items() if e is not None}
+    plain = {f"{part}_ms": value for part, value in row["server_ms"].items()}
+    plain |= {name: row[name] for name in _PROBED}
+    values |= {name: Estimate(value=v) for name, v in plain.items() if v is not None}
+    return Measurement(
+        load=Load(
+            concurrency=row["concurrency"],
+            request_rate=row["request_rate"],
+            batch_size=row["batch_size"],
+        ),
+        requests=row["requests"],
+        wall_s=row["wall_s"],
+        values=values,
+        missing=row["missing"],
+        gpus=row["gpu"],
+        notes=tuple(row["notes"]),
+    )
+
+
+def _verdict_to_json(verdict: Verdict) -> dict[str, Any]:
+    load = verdict.load
+    return {
+        "test": verdict.test,
+        "variant": verdict.variant,
+        "budget": verdict.budget.name,
+        "limit": verdict.budget.limit,
+        "at": dict(verdict.budget.at),
+        "observed": verdict.observed,
+        "ci": None if verdict.ci is None else list(verdict.ci),
+        "status": verdict.status,
+        "reason": verdict.reason,
+        "load": None
+        if load is None
+        else {load.kind: load.value, "batch_size": load.batch_size},
+    }
+
+
+def _verdict_from_json(row: Mapping[str, Any]) -> Verdict:
+    ci = row["ci"]
+    return Verdict(
+        test=row["test"],
+        variant=row["variant"],
+        budget=Budget.from_keyword(row["budget"], row["limit"], row["at"]),
+        status=row["status"],
+        observed=row["observed"],
+        ci=None if ci is None else (ci[0], ci[1]),
+        load=None if row["load"] is None else Load(**row["load"]),
+        reason=row["reason"],
+    )

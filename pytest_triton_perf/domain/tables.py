@@ -1,0 +1,61 @@
+"""Text tables, as the terminal and error messages show them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pytest_triton_perf.domain.budgets import Budget
+from pytest_triton_perf.domain.metrics import Metric, find_metric
+
+if TYPE_CHECKING:
+    from pytest_triton_perf.domain.sweeps import Level, Sweep
+
+
+def ramp_table(sweep: "Sweep", budgets: Sequence[Budget] = (), mark: "Level | None" = None) -> str:
+    """The sweep as a text table, one row per level.
+
+    Columns are throughput, average and percentile latencies, and the metrics that ``budgets``
+    name. A figure that breaks a budget carries ``!``, one that was not measured is ``-``, and
+    the level ``mark`` starts with ``>``.
+    """
+    if not sweep.levels:
+        return "no level was measured"
+    metrics = _columns(sweep, budgets)
+    rows = [["load", *(f"{m.label} ({m.unit})" for m in metrics)]]
+    for level in sweep.levels:
+        cells = [_cell(level, metric, budgets) for metric in metrics]
+        pointer = ">" if mark is not None and level.load == mark.load else " "
+        rows.append([f"{pointer} {level.load}", *cells])
+    rows[0][0] = f"  {rows[0][0]}"
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text as columns: the first one flush left, the others flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _columns(sweep: "Sweep", budgets: Sequence[Budget]) -> list[Metric]:
+    first = sweep.levels[0].measurement
+    names = ["throughput", *(n for n in first.values if n.endswith("_latency_ms"))]
+    names += [b.metric.name for b in budgets if b.metric.name not in names]
+    return [find_metric(name) for name in names]
+
+
+def _cell(level: "Level", metric: Metric, budgets: Sequence[Budget]) -> str:
+    value = level.measurement.value(metric.name)
+    if value is None:
+        return "-"
+    broken = any(
+        budget.metric == metric
+        and level.load.matches(budget.at)
+        and metric.violates(value, budget.limit)
+        for budget in budgets
+    )
+    return metric.number(value) + ("!" if broken else " ")

@@ -1,0 +1,1 @@
+"""How traffic is made and read back."""

@@ -1,0 +1,1 @@
+"""The pytest11 entry: hook functions only, each a few lines."""

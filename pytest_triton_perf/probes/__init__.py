@@ -1,0 +1,1 @@
+"""How the machine is watched while a level is measured."""

@@ -1,0 +1,75 @@
+"""What the rest of the plugin needs of a server, whatever started it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pytest_triton_perf.domain.variants import Variant
+
+if TYPE_CHECKING:
+    from tritonclient.grpc import InferenceServerClient
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSpec:
+    """Which server a test needs; tests with equal specs share one running server."""
+
+    repository: Path
+    server_args: tuple[str, ...] = ()
+
+
+class RunningServer(Protocol):
+    """A Triton that answers. ``http_url`` and ``grpc_url`` are ``host:port``."""
+
+    http_url: str
+    grpc_url: str
+    metrics_url: str
+
+    @property
+    def version(self) -> str:
+        """Triton's version, e.g. ``2.51.0``."""
+
+    @property
+    def pid(self) -> int | None:
+        """Root of the server's process tree on this host; ``None`` where it has none here."""
+
+    @property
+    def client(self) -> "InferenceServerClient":
+        """A gRPC client of this server."""
+
+    def logs(self) -> str:
+        """What the server has written so far."""
+
+    def load(self, variant: Variant) -> Mapping[str, Any]:
+        """Serve ``variant``, freshly loaded and alone; returns the config Triton reports.
+
+        Raises:
+            ServerError: Triton refused it (with its reason) or is gone (with its last words).
+        """
+
+    def alive(self) -> bool:
+        """Whether the server still runs."""
+
+    def stop(self) -> None:
+        """End what this session started, within a bound; safe to call twice."""
+
+
+class Launcher(Protocol):
+    """One way to get a server."""
+
+    def start(self, spec: ServerSpec) -> RunningServer:
+        """A running server for the spec, ready to load models.
+
+        Raises:
+            MissingPartError: something has to be installed first.
+            ServerError: it did not become ready; the message has its last log lines.
+        """
+
+    def describe(self) -> Mapping[str, Any]:
+        """What the environment section of the results says about this way of launching."""
+
+
+def tail(text: str, lines: int = 15) -> str:
+    """The last lines of somebody's output, indented for an error message."""
+    return "\n".join(f"    {line}" for line in text.strip().splitlines()[-lines:])
