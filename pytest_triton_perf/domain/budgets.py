@@ -40,9 +40,7 @@ class Budget:
     at: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def from_keyword(
-        cls, name: str, limit: Any, at: Mapping[str, float] | None = None
-    ) -> "Budget":
+    def from_keyword(cls, name: str, limit: Any, at: Mapping[str, float] | None = None) -> "Budget":
         """A budget from what a user typed: ``p99_latency_ms=25``.
 
         Raises:

@@ -2,7 +2,7 @@
 
 from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.sweeps import Figure, Level, Sweep
-from pytest_triton_perf.domain.tables import ramp_table
+from pytest_triton_perf.domain.tables import percent, ramp_table
 from pytest_triton_perf.domain.verdicts import Verdict
 
 _OPERATORS = {"<": "below", "<=": "at most", ">": "above", ">=": "at least"}
@@ -20,10 +20,19 @@ def explain_verdict(verdict: Verdict, sweep: Sweep) -> str:
         f"  measured {budget.metric.format(verdict.observed)} at {verdict.load}: {verdict.reason}"
     )
     lines += _way_out(budget, sweep, verdict.load.batch_size)
-    return "\n".join([*lines, "", ramp_table(sweep, [budget], sweep_level(sweep, verdict))])
+    return "\n".join([*lines, "", ramp_table(sweep, [budget], _level_of(sweep, verdict))])
 
 
-def sweep_level(sweep: Sweep, verdict: Verdict) -> Level | None:
+def verdict_text(verdict: Verdict) -> str:
+    """A verdict in one line: ``failed: 31.20 ms at concurrency 8, 6.20 ms (24.8%) over …``."""
+    status = verdict.status.replace("_", " ")
+    if verdict.observed is None or verdict.load is None:
+        return f"{status}: {verdict.reason}"
+    measured = f"{status}: {verdict.budget.metric.format(verdict.observed)} at {verdict.load}"
+    return f"{measured}, {verdict.reason}" if verdict.reason else measured
+
+
+def _level_of(sweep: Sweep, verdict: Verdict) -> Level | None:
     """The level that decided a verdict."""
     return next((level for level in sweep.levels if level.load == verdict.load), None)
 
@@ -40,9 +49,9 @@ def explain_comparison(op: str, left: object, right: object) -> list[str] | None
         return None
     level, metric = left.level, left.metric
     limit, gap = float(right), abs(float(left) - float(right))
-    relative = f" ({gap / abs(limit):.1%})" if limit else ""
+    relative = f" ({percent(gap / abs(limit))})" if limit else ""
     lines = [
-        f"{metric.name} is {left}, not {_OPERATORS[op]} {metric.format(limit)}",
+        f"{metric.name} is {left}, not {_OPERATORS[op]} {limit:g} {metric.unit}",
         f"  missed by {metric.format(gap)}{relative} at {level.load} of {level.sweep.variant.name}",
     ]
     if op in ("<", "<=") if metric.better == "lower" else op in (">", ">="):

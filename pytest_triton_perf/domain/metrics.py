@@ -17,10 +17,15 @@ Source = Literal["client", "server", "gpu", "process"]
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One figure of a level: its name, unit and direction."""
+    """One figure of a level: its name, unit and direction.
+
+    ``label`` stands in sentences and on axes, ``short`` heads a narrow text column, and
+    ``column`` heads a CSV column (Model Analyzer's words, where it has the metric).
+    """
 
     name: str
     label: str
+    short: str
     unit: str
     better: Literal["lower", "higher"]
     source: Source
@@ -41,15 +46,29 @@ class Metric:
         return value > limit if self.better == "lower" else value < limit
 
 
-def _latency(name: str, label: str, column: str) -> Metric:
+def _latency(name: str, label: str, short: str, column: str) -> Metric:
     return Metric(
-        name=name, label=label, unit="ms", better="lower", source="client", column=column, digits=2
+        name=name,
+        label=label,
+        short=f"{short} ms",
+        unit="ms",
+        better="lower",
+        source="client",
+        column=column,
+        digits=2,
     )
 
 
 def _server_time(name: str, label: str, column: str) -> Metric:
     return Metric(
-        name=name, label=label, unit="ms", better="lower", source="server", column=column, digits=3
+        name=name,
+        label=label,
+        short=f"{label} ms",
+        unit="ms",
+        better="lower",
+        source="server",
+        column=column,
+        digits=3,
     )
 
 
@@ -57,12 +76,13 @@ _FIXED = (
     Metric(
         name="throughput",
         label="throughput",
+        short="infer/s",
         unit="infer/s",
         better="higher",
         source="client",
         column="Throughput (infer/sec)",
     ),
-    _latency("avg_latency_ms", "average latency", "Avg Latency (ms)"),
+    _latency("avg_latency_ms", "average latency", "avg", "Avg Latency (ms)"),
     _server_time("queue_ms", "queue", "Server Queue (ms)"),
     _server_time("compute_input_ms", "compute input", "Server Compute Input (ms)"),
     _server_time("compute_infer_ms", "compute infer", "Server Compute Infer (ms)"),
@@ -70,6 +90,7 @@ _FIXED = (
     Metric(
         name="gpu_memory_mb",
         label="GPU memory",
+        short="GPU MB",
         unit="MB",
         better="lower",
         source="gpu",
@@ -78,6 +99,7 @@ _FIXED = (
     Metric(
         name="gpu_memory_delta_mb",
         label="GPU memory over idle server",
+        short="GPU MB over idle",
         unit="MB",
         better="lower",
         source="gpu",
@@ -86,6 +108,7 @@ _FIXED = (
     Metric(
         name="gpu_utilization_pct",
         label="GPU utilization",
+        short="GPU %",
         unit="%",
         better="lower",
         source="gpu",
@@ -94,6 +117,7 @@ _FIXED = (
     Metric(
         name="power_w",
         label="GPU power",
+        short="GPU W",
         unit="W",
         better="lower",
         source="gpu",
@@ -102,6 +126,7 @@ _FIXED = (
     Metric(
         name="cpu_memory_mb",
         label="CPU memory",
+        short="CPU MB",
         unit="MB",
         better="lower",
         source="process",
@@ -138,6 +163,6 @@ def find_metric(name: str) -> Metric:
         return found
     if (percentile := percentile_of(name)) is not None:
         label = f"p{percentile}"
-        return _latency(name, f"{label} latency", f"{label} Latency (ms)")
+        return _latency(name, f"{label} latency", label, f"{label} Latency (ms)")
     known = [*METRICS, *(percentile_name(p) for p in (50, 90, 95, 99))]
     raise UsageError(f"unknown metric {name!r}{nearest(name, known)}")

@@ -6,7 +6,12 @@ from typing import Any
 
 from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.levels import Estimate, Load, Measurement
-from pytest_triton_perf.domain.metrics import SERVER_TIMES, percentile_name, percentile_of
+from pytest_triton_perf.domain.metrics import (
+    GPU_METRICS,
+    SERVER_TIMES,
+    percentile_name,
+    percentile_of,
+)
 from pytest_triton_perf.domain.sweeps import Sweep
 from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.domain.verdicts import Verdict
@@ -43,6 +48,18 @@ class Run:
     def verdicts_of(self, sweep: Sweep) -> list[Verdict]:
         """The verdicts on the budgets of the test that made the sweep."""
         return [verdict for verdict in self.verdicts if verdict.test == sweep.test]
+
+
+def merge(runs: Sequence[Run]) -> Run:
+    """Several parts of one session (those of xdist's workers) as one run, in their order."""
+    return Run(
+        environment=next((run.environment for run in runs if run.sweeps), runs[0].environment),
+        server_only=next((run.server_only for run in runs if run.server_only), {}),
+        sweeps=[sweep for run in runs for sweep in run.sweeps],
+        verdicts=[verdict for run in runs for verdict in run.verdicts],
+        wall_s=max(run.wall_s for run in runs),
+        exit=max(run.exit for run in runs),
+    )
 
 
 def to_json(run: Run) -> dict[str, Any]:
@@ -107,7 +124,7 @@ def _estimate_from_json(data: Mapping[str, Any]) -> Estimate:
     return Estimate(value=data["value"], ci=None if ci is None else (ci[0], ci[1]))
 
 
-_PROBED = ("cpu_memory_mb", "gpu_memory_mb", "gpu_memory_delta_mb", "gpu_utilization_pct", "power_w")
+_PROBED = ("cpu_memory_mb", *GPU_METRICS)
 
 
 def _measurement_to_json(sweep: Sweep, measurement: Measurement) -> dict[str, Any]:
@@ -128,9 +145,7 @@ def _measurement_to_json(sweep: Sweep, measurement: Measurement) -> dict[str, An
             "avg": _estimate_to_json(measurement, "avg_latency_ms"),
             **{f"p{p}": _estimate_to_json(measurement, percentile_name(p)) for p in percentiles},
         },
-        "server_ms": {
-            name.removesuffix("_ms"): measurement.value(name) for name in SERVER_TIMES
-        },
+        "server_ms": {name.removesuffix("_ms"): measurement.value(name) for name in SERVER_TIMES},
         "gpu": {uuid: dict(reading) for uuid, reading in measurement.gpus.items()},
         **{name: measurement.value(name) for name in _PROBED},
         "missing": dict(measurement.missing),
@@ -176,9 +191,7 @@ def _verdict_to_json(verdict: Verdict) -> dict[str, Any]:
         "ci": None if verdict.ci is None else list(verdict.ci),
         "status": verdict.status,
         "reason": verdict.reason,
-        "load": None
-        if load is None
-        else {load.kind: load.value, "batch_size": load.batch_size},
+        "load": None if load is None else {load.kind: load.value, "batch_size": load.batch_size},
     }
 
 

@@ -28,6 +28,7 @@ class Figure(float):
     ci: tuple[float | None, float | None] | None
 
     def __new__(cls, metric: Metric, level: "Level") -> "Figure":
+        """The figure of ``metric`` on ``level``, where it was measured."""
         estimate = level.measurement.values[metric.name]
         figure = super().__new__(cls, estimate.value)
         figure.metric, figure.level, figure.ci = metric, level, estimate.ci
@@ -99,7 +100,7 @@ class Level:
         return f"<Level {self.sweep.variant.name} at {self.load}>"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Sweep:
     """What one test measured: a variant under each of its load levels.
 
@@ -121,6 +122,9 @@ class Sweep:
         """The measured levels, by batch size and then by load."""
         ordered = sorted(self.measurements, key=lambda m: m.load.order)
         return tuple(Level(self, measurement) for measurement in ordered)
+
+    def __repr__(self) -> str:
+        return f"<Sweep {self.variant.name}: {len(self.measurements)} level(s)>"
 
     def __iter__(self) -> Iterator[Level]:
         return iter(self.levels)
@@ -193,4 +197,5 @@ class Sweep:
         import pandas as pd
 
         rows: list[dict[str, Any]] = [level.measurement.as_row() for level in self.levels]
-        return pd.DataFrame(rows)
+        frame: pd.DataFrame = pd.DataFrame(rows)
+        return frame

@@ -1,6 +1,6 @@
 """Text tables, as the terminal and error messages show them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_triton_perf.domain.budgets import Budget
@@ -19,29 +19,34 @@ def ramp_table(sweep: "Sweep", budgets: Sequence[Budget] = (), mark: "Level | No
     """
     if not sweep.levels:
         return "no level was measured"
-    metrics = _columns(sweep, budgets)
-    rows = [["load", *(f"{m.label} ({m.unit})" for m in metrics)]]
+    metrics = _shown_metrics(sweep, budgets)
+    rows = [["load", *(f"{metric.short} " for metric in metrics)]]
     for level in sweep.levels:
         cells = [_cell(level, metric, budgets) for metric in metrics]
         pointer = ">" if mark is not None and level.load == mark.load else " "
         rows.append([f"{pointer} {level.load}", *cells])
     rows[0][0] = f"  {rows[0][0]}"
-    return aligned(rows)
+    return columns(rows, right=range(1, len(rows[0])))
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of text as columns: the first one flush left, the others flush right."""
+def columns(rows: Sequence[Sequence[str]], *, right: Collection[int]) -> str:
+    """Rows of text as aligned columns; those whose index is in ``right`` are flush right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
+            cell.rjust(width) if i in right else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
     )
 
 
-def _columns(sweep: "Sweep", budgets: Sequence[Budget]) -> list[Metric]:
+def percent(share: float) -> str:
+    """A share of 1 as a person reads it: ``4.2%``, ``1,930%``."""
+    return f"{share:.1%}" if share < 1 else f"{share:,.0%}"
+
+
+def _shown_metrics(sweep: "Sweep", budgets: Sequence[Budget]) -> list[Metric]:
     first = sweep.levels[0].measurement
     names = ["throughput", *(n for n in first.values if n.endswith("_latency_ms"))]
     names += [b.metric.name for b in budgets if b.metric.name not in names]

@@ -6,7 +6,9 @@ from typing import Literal
 from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.levels import Load
 from pytest_triton_perf.domain.metrics import Metric
+from pytest_triton_perf.domain.names import listed
 from pytest_triton_perf.domain.sweeps import Level, Sweep
+from pytest_triton_perf.domain.tables import percent
 
 Status = Literal["passed", "failed", "inconclusive", "not_measured"]
 
@@ -29,24 +31,25 @@ class Verdict:
     reason: str = ""
 
 
-def judge(budget: Budget, sweep: Sweep, required: tuple[Load, ...]) -> Verdict:
+def judge(budget: Budget, sweep: Sweep, required: tuple[Load, ...], why: str = "") -> Verdict:
     """The verdict on one budget.
 
     ``required`` are the loads that the test asked for: every one that the budget names must
-    have been measured and be within the limit. A load without a figure is never a pass.
+    have been measured and be within the limit. A load without a figure is never a pass;
+    ``why`` says what ended the sweep before its last level.
     """
     metric = budget.metric
     measured = {level.load: level for level in sweep.levels}
-    unmeasured: list[str] = []
+    gaps: dict[str, list[str]] = {}
     figures: list[tuple[float, Level]] = []
     for load in required:
         if not load.matches(budget.at):
             continue
         level = measured.get(load)
         if level is None:
-            unmeasured.append(f"{load} was not measured")
+            gaps.setdefault(why or "not measured", []).append(str(load))
         elif (value := level.measurement.value(metric.name)) is None:
-            unmeasured.append(f"{load}: {level.why_missing(metric.name)}")
+            gaps.setdefault(level.why_missing(metric.name), []).append(str(load))
         else:
             figures.append((value, level))
     worst = max if metric.better == "lower" else min
@@ -54,8 +57,8 @@ def judge(budget: Budget, sweep: Sweep, required: tuple[Load, ...]) -> Verdict:
         value, level = worst(figures, key=lambda pair: pair[0])
         if metric.violates(value, budget.limit):
             return _verdict(budget, sweep, "failed", _miss(metric, value, budget.limit), level)
-    if unmeasured or not figures:
-        reason = "; ".join(unmeasured) or "no level was measured"
+    if gaps or not figures:
+        reason = "; ".join(f"{listed(loads)}: {gap}" for gap, loads in gaps.items())
         return _verdict(budget, sweep, "not_measured", reason)
     return _verdict(budget, sweep, "passed", "", level)
 
@@ -79,4 +82,4 @@ def _verdict(
 def _miss(metric: Metric, value: float, limit: float) -> str:
     side = "over" if metric.better == "lower" else "under"
     gap = abs(value - limit)
-    return f"{metric.format(gap)} ({gap / limit:.1%}) {side} the limit"
+    return f"{metric.format(gap)} ({percent(gap / limit)}) {side} the limit"

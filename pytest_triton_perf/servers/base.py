@@ -51,6 +51,9 @@ class RunningServer(Protocol):
     def alive(self) -> bool:
         """Whether the server still runs."""
 
+    def begin_stop(self) -> None:
+        """Ask the server to end without waiting, so that other work can go on meanwhile."""
+
     def stop(self) -> None:
         """End what this session started, within a bound; safe to call twice."""
 

@@ -1,0 +1,205 @@
+"""Collection: from marked test functions to checked, ordered perf tests.
+
+Every problem of every selected test becomes part of one usage error, before anything starts.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_triton_perf.domain.budgets import Budget
+from pytest_triton_perf.domain.variants import Overrides, Variant, VariantNames, readable_id
+from pytest_triton_perf.errors import UsageError
+from pytest_triton_perf.markers import SweepSpec, parse_budgets, parse_sweep
+from pytest_triton_perf.options import Settings
+from pytest_triton_perf.servers.base import ServerSpec
+
+VARIANT_FIXTURE = "model_variant"
+SWEEP_FIXTURE = "triton_sweep"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerfTest:
+    """One test item: which variant it measures on which server, and what it must keep."""
+
+    nodeid: str
+    sweep: SweepSpec
+    budgets: tuple[Budget, ...]
+    variant: Variant
+    server: ServerSpec
+
+
+PERF_TEST: pytest.StashKey[PerfTest] = pytest.StashKey()
+
+
+def use_sweep_fixture(obj: Any, marked: Any) -> None:
+    """Make a function that is marked ``perf_sweep`` use the sweep fixture.
+
+    ``marked`` is its ``pytestmark``. A test that only has budgets needs no argument; its sweep
+    is measured all the same.
+    """
+    marks = [mark for mark in marked if isinstance(mark, pytest.Mark)]
+    if any(mark.name == "perf_sweep" for mark in marks) and not _uses_sweep(marks):
+        pytest.mark.usefixtures(SWEEP_FIXTURE)(obj)
+
+
+def use_sweep_fixture_in(collector: pytest.Collector) -> None:
+    """The same for all tests of a module or a class that is marked ``perf_sweep``."""
+    if not _uses_sweep(collector.iter_markers("usefixtures")):
+        collector.add_marker(pytest.mark.usefixtures(SWEEP_FIXTURE))
+
+
+def _uses_sweep(marks: Iterable[pytest.Mark]) -> bool:
+    return any(mark.name == "usefixtures" and SWEEP_FIXTURE in mark.args for mark in marks)
+
+
+def parametrize_variants(metafunc: pytest.Metafunc) -> None:
+    """One test item per variant of the marker; a marker that is wrong gives one item.
+
+    What is wrong with it is told by :func:`prepare`, once the selected tests are known.
+    """
+    mark = metafunc.definition.get_closest_marker("perf_sweep")
+    if mark is None or VARIANT_FIXTURE not in metafunc.fixturenames:
+        return
+    try:
+        variants = parse_sweep(mark, metafunc.definition.path.parent).variants
+    except UsageError:
+        variants = ({},)
+    metafunc.parametrize(
+        VARIANT_FIXTURE, variants, indirect=True, ids=[readable_id(v) for v in variants]
+    )
+
+
+def prepare(
+    items: list[pytest.Item], settings: Settings, can_measure: Callable[[Budget], str | None]
+) -> None:
+    """Attach a :class:`PerfTest` to every marked item and order them for few reloads.
+
+    ``can_measure`` answers why this session cannot measure a budget's metric, or ``None``.
+
+    Raises:
+        UsageError: everything that is wrong with any of the items.
+    """
+    resolver = _Resolver(settings, can_measure)
+    problems: dict[str, None] = {}
+    for item in items:
+        if not isinstance(item, pytest.Function):
+            continue
+        mark = item.get_closest_marker("perf_sweep")
+        if mark is None:
+            if item.get_closest_marker("perf_budget") is not None:
+                problems[f"{item.nodeid}: perf_budget needs a perf_sweep marker beside it"] = None
+            continue
+        try:
+            item.stash[PERF_TEST] = resolver.resolve(item, mark)
+        except UsageError as error:
+            where = f"{item.location[0]}:{(item.location[1] or 0) + 1}: {item.originalname}"
+            problems |= dict.fromkeys(f"{where}: {line}" for line in str(error).splitlines())
+    if problems:
+        raise UsageError("\n".join(problems))
+    order_for_few_reloads(items)
+
+
+def order_for_few_reloads(items: list[pytest.Item]) -> None:
+    """Put tests of one server, then of one model, then of one variant next to each other.
+
+    Groups keep the order of their first test, and other tests keep their places.
+    """
+    places = [i for i, item in enumerate(items) if PERF_TEST in item.stash]
+    seen: dict[Hashable, int] = {}
+
+    def rank(key: Hashable) -> int:
+        return seen.setdefault(key, len(seen))
+
+    def order(item: pytest.Item) -> tuple[int, int, int]:
+        test = item.stash[PERF_TEST]
+        variant = test.variant
+        return (
+            rank(test.server),
+            rank((test.server, variant.model)),
+            rank((test.server, variant.name)),
+        )
+
+    ordered = sorted((items[i] for i in places), key=order)
+    for place, item in zip(places, ordered, strict=True):
+        items[place] = item
+
+
+class _Resolver:
+    """Looks at each model repository and each model config once."""
+
+    def __init__(self, settings: Settings, can_measure: Callable[[Budget], str | None]) -> None:
+        self._settings = settings
+        self._can_measure = can_measure
+        self._names = VariantNames()
+        self._configs: dict[tuple[Path, str], Mapping[str, Any] | None] = {}
+
+    def resolve(self, item: pytest.Function, mark: pytest.Mark) -> PerfTest:
+        from pytest_triton_perf.servers.model_config import dynamic_inputs
+
+        spec = parse_sweep(mark, item.path.parent)
+        budgets = parse_budgets(item.iter_markers("perf_budget"), spec)
+        problems = [reason for budget in budgets if (reason := self._can_measure(budget))]
+        repository = self._repository(item)
+        config = self._config(repository, spec.model)
+        overrides = item.callspec.params[VARIANT_FIXTURE]
+        variant = self._variant(repository, spec.model, config, overrides)
+        shapes, data = spec.traffic.shapes or {}, spec.traffic.input_data
+        problems += [
+            f"perf_sweep: input {name!r} of model {spec.model!r} has a dynamic shape; give its "
+            f"dimensions without the batch: shapes={{{name!r}: (16,)}}"
+            for name in dynamic_inputs(config or {})
+            if name not in shapes and not isinstance(data, Path)
+        ]
+        if problems:
+            raise UsageError("\n".join(problems))
+        server = ServerSpec(
+            repository=repository, server_args=(*self._settings.server_args, *spec.server_args)
+        )
+        return PerfTest(
+            nodeid=item.nodeid, sweep=spec, budgets=budgets, variant=variant, server=server
+        )
+
+    def _repository(self, item: pytest.Function) -> Path:
+        if self._settings.model_repository is not None:
+            return self._settings.model_repository.resolve()
+        candidates = [
+            item.path.parent / "model_repository",
+            item.config.rootpath / "model_repository",
+        ]
+        for candidate in candidates:
+            if candidate.is_dir():
+                return candidate.resolve()
+        raise UsageError(
+            "perf_sweep: there is no model repository: looked for "
+            f"{candidates[0]} and {candidates[1]}; name it with --triton-model-repository"
+        )
+
+    def _config(self, repository: Path, model: str) -> Mapping[str, Any] | None:
+        from pytest_triton_perf.servers.model_config import check_model, read_config
+
+        key = (repository, model)
+        if key not in self._configs:
+            check_model(repository, model)
+            self._configs[key] = read_config(repository / model)
+        return self._configs[key]
+
+    def _variant(
+        self,
+        repository: Path,
+        model: str,
+        config: Mapping[str, Any] | None,
+        overrides: Overrides,
+    ) -> Variant:
+        from pytest_triton_perf.servers.model_config import apply_overrides
+
+        changed = apply_overrides(model, config or {}, overrides)
+        is_default = not overrides or changed == config
+        identity = [str(repository), changed]
+        name = self._names.name(model, identity, is_default=is_default)
+        return Variant(
+            model=model, name=name, overrides=overrides, config={} if config is None else changed
+        )

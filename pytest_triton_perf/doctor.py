@@ -1,0 +1,185 @@
+"""``triton-perf doctor``: what was found, what is missing, and the command that mends it."""
+
+import contextlib
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from pytest_triton_perf.errors import TritonPerfError
+
+Status = Literal["ok", "missing", "optional"]
+
+_COLOURS: dict[Status, int] = {"ok": 32, "missing": 31, "optional": 33}
+_GLIBC = (2, 35)
+_SHARED_MEMORY_MB = 64
+"""What Docker gives a container; an instance of a Python model takes about 1 MB of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One part of the machine: what was found of it, and what to do where it is not right.
+
+    ``optional`` is a part that is absent and can stay so. A run can measure unless a
+    ``required`` part is missing.
+    """
+
+    part: str
+    status: Status
+    found: str
+    mend: str = ""
+    required: bool = False
+
+
+def examine() -> list[Check]:
+    """Look at every part; starts nothing that outlives the call."""
+    return [
+        _python(),
+        _glibc(),
+        _server(),
+        _perf_analyzer(),
+        _docker(),
+        _gpu(),
+        _pdf_engine(),
+        _shared_memory(),
+    ]
+
+
+def can_measure(checks: Iterable[Check]) -> bool:
+    """Whether ``pytest --triton-perf`` can work here."""
+    return not any(check.required and check.status == "missing" for check in checks)
+
+
+def as_text(checks: Iterable[Check], *, colour: bool) -> str:
+    """The checks as aligned text, the mending command below what it mends."""
+    lines = []
+    for check in checks:
+        status = f"{check.status:8}"
+        if colour:
+            status = f"\033[{_COLOURS[check.status]}m{status}\033[0m"
+        first, *more = check.found.splitlines()
+        lines.append(f"{check.part:13}  {status}  {first}")
+        more += [f"mend: {check.mend}"] if check.mend else []
+        lines += [f"{'':25}{line}" for line in more]
+    return "\n".join(lines)
+
+
+def _python() -> Check:
+    found = f"{platform.python_version()} ({sys.executable})"
+    if sys.version_info < (3, 14):
+        return Check(part="Python", status="ok", found=found)
+    return Check(
+        part="Python",
+        status="missing",
+        found=f"{found}: the embedded Triton runs models with Python 3.10 to 3.13",
+        mend="python3.13 -m venv .venv",
+    )
+
+
+def _glibc() -> Check:
+    name, version = platform.libc_ver()
+    if name != "glibc":
+        found = f"this is no glibc system ({name or 'unknown C library'})"
+    elif tuple(map(int, version.split(".")[:2])) >= _GLIBC:
+        return Check(part="glibc", status="ok", found=version)
+    else:
+        found = version
+    return Check(
+        part="glibc",
+        status="missing",
+        found=f"{found}: the embedded Triton needs 2.35, as in Debian 12 and Ubuntu 22.04",
+        mend="pytest --triton-perf --triton-server=PATH --perf-analyzer=PATH",
+    )
+
+
+def _server() -> Check:
+    from pytest_triton_perf.servers.embedded import find_server
+
+    try:
+        server = find_server(None)
+        found = f"{server.version()} ({server.origin}: {server.path})"
+    except TritonPerfError as error:
+        return Check(part="tritonserver", status="missing", found=str(error), required=True)
+    return Check(part="tritonserver", status="ok", found=found, required=True)
+
+
+def _perf_analyzer() -> Check:
+    from pytest_triton_perf.load.perf_analyzer import find_perf_analyzer
+
+    try:
+        analyzer = find_perf_analyzer(None)
+        found = f"{analyzer.version} ({analyzer.origin}: {analyzer.path})"
+    except TritonPerfError as error:
+        return Check(part="perf_analyzer", status="missing", found=str(error), required=True)
+    return Check(part="perf_analyzer", status="ok", found=found, required=True)
+
+
+def _docker() -> Check:
+    import docker
+    from docker.errors import DockerException
+    from docker.utils import parse_host
+
+    host = str(parse_host(os.environ.get("DOCKER_HOST")))
+    try:
+        _knock(host)
+        with contextlib.closing(docker.from_env(timeout=2)) as client:
+            return Check(part="Docker engine", status="ok", found=client.version()["Version"])
+    except (OSError, DockerException) as error:
+        mend = "apt-get install -y docker.io"
+        if isinstance(error, PermissionError):
+            mend = "usermod -aG docker $USER"
+        elif shutil.which("dockerd"):
+            mend = "systemctl start docker"
+        found = f"none answers at {host}: {error}"
+        return Check(part="Docker engine", status="optional", found=found, mend=mend)
+
+
+def _knock(host: str) -> None:
+    """Raise OSError where nobody listens; docker's own client then leaves its socket open."""
+    if host.startswith("http+unix://"):
+        with socket.socket(socket.AF_UNIX) as knock:
+            knock.connect(host.removeprefix("http+unix://"))
+
+
+def _gpu() -> Check:
+    from pytest_triton_perf.probes.nvml import driver_version, find_gpus, why_no_gpu
+
+    gpus = find_gpus()
+    if not gpus:
+        return Check(part="GPU", status="optional", found=f"none: {why_no_gpu()}")
+    names = ", ".join(f"{gpu.name} ({gpu.uuid})" for gpu in gpus)
+    return Check(part="GPU", status="ok", found=f"{len(gpus)}: {names}; driver {driver_version()}")
+
+
+def _pdf_engine() -> Check:
+    binary = shutil.which("wkhtmltopdf")
+    if binary is None:
+        import fpdf
+
+        found = f"fpdf2 {fpdf.__version__} (takes over where there is no wkhtmltopdf)"
+        return Check(part="PDF engine", status="ok", found=found)
+    answer = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False)
+    return Check(part="PDF engine", status="ok", found=f"{answer.stdout.strip()} ({binary})")
+
+
+def _shared_memory() -> Check:
+    try:
+        disk = os.statvfs("/dev/shm")
+    except OSError as error:
+        found, free = str(error), 0.0
+    else:
+        free = disk.f_bavail * disk.f_frsize / 10**6
+        found = f"{free:.0f} MB free"
+    if free >= _SHARED_MEMORY_MB:
+        return Check(part="/dev/shm", status="ok", found=found)
+    return Check(
+        part="/dev/shm",
+        status="missing",
+        found=f"{found}: each instance of a Python model takes about 1 MB of it",
+        mend="mount -o remount,size=1G /dev/shm",
+    )

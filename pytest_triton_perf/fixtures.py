@@ -1,0 +1,120 @@
+"""The fixtures, and the composition root: the only place that chooses concrete parts.
+
+pytest imports this module in every run, so it imports nothing but pytest at its top.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_triton_perf.collection import PerfTest
+    from pytest_triton_perf.domain.sweeps import Sweep
+    from pytest_triton_perf.domain.variants import Variant
+    from pytest_triton_perf.options import Settings
+    from pytest_triton_perf.progress import Progress
+    from pytest_triton_perf.servers.base import RunningServer
+    from pytest_triton_perf.session import PerfSession
+
+PERF_SESSION: "pytest.StashKey[PerfSession]" = pytest.StashKey()
+"""Of a config: the session's measuring; absent without ``--triton-perf``."""
+
+
+def compose(settings: "Settings", progress: "Progress") -> "PerfSession":
+    """The session with its concrete parts; nothing is started yet."""
+    import tempfile
+    from os import getuid
+    from pathlib import Path
+
+    from filelock import FileLock
+
+    from pytest_triton_perf.environment import describe
+    from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer, find_perf_analyzer
+    from pytest_triton_perf.probes.base import Probe
+    from pytest_triton_perf.probes.nvml import NvmlProbe
+    from pytest_triton_perf.probes.process import ProcessProbe
+    from pytest_triton_perf.probes.sampler import Sampler
+    from pytest_triton_perf.servers.embedded import find_server
+    from pytest_triton_perf.servers.local import LocalLauncher
+    from pytest_triton_perf.session import PerfSession
+
+    def watch(server: "RunningServer") -> Sampler:
+        gpus = () if settings.gpus == "none" else settings.gpus
+        probes: list[Probe] = [NvmlProbe(server.pid, gpus)]
+        if server.pid is not None:
+            probes.append(ProcessProbe(server.pid))
+        return Sampler(probes)
+
+    generator = PerfAnalyzer(find_perf_analyzer(settings.perf_analyzer))
+    launcher = LocalLauncher(find_server(settings.server), gpus=settings.gpus)
+    return PerfSession(
+        launcher=launcher,
+        generator=generator,
+        watch=watch,
+        turn=FileLock(Path(tempfile.gettempdir()) / f"triton-perf-{getuid()}.lock"),
+        max_seconds=settings.max_seconds,
+        environment=describe(server=launcher.describe(), load_generator=generator.describe()),
+        progress=progress,
+    )
+
+
+@pytest.fixture
+def model_variant(request: pytest.FixtureRequest) -> "Variant":
+    """The variant that this test item is about: ``name``, ``overrides``, ``config``."""
+    return _perf_test(request, "model_variant").variant
+
+
+@pytest.fixture
+def triton_server(request: pytest.FixtureRequest) -> "RunningServer":
+    """The running server: ``http_url``, ``grpc_url``, ``metrics_url``, ``client``, ``logs()``.
+
+    In a test with a ``perf_sweep`` marker it serves the test's variant.
+    """
+    test = _perf_test(request, "triton_server")
+    with told_without_traceback():
+        server = _session(request).server(test.server)
+        server.load(test.variant)
+    return server
+
+
+@pytest.fixture
+def triton_sweep(request: pytest.FixtureRequest, model_variant: "Variant") -> "Sweep":
+    """The test's sweep: every load level of the marker, measured now.
+
+    See :class:`pytest_triton_perf.domain.sweeps.Sweep`.
+    """
+    test = _perf_test(request, "triton_sweep")
+    with told_without_traceback():
+        return _session(request).measure(test)
+
+
+@contextlib.contextmanager
+def told_without_traceback() -> Iterator[None]:
+    """Fail the test with the message of our errors, which are written for its author."""
+    from pytest_triton_perf.errors import TritonPerfError
+
+    try:
+        yield
+    except TritonPerfError as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
+
+
+def _session(request: pytest.FixtureRequest) -> "PerfSession":
+    return request.config.stash[PERF_SESSION]
+
+
+def _perf_test(request: pytest.FixtureRequest, fixture: str) -> "PerfTest":
+    from pytest_triton_perf.collection import PERF_TEST
+    from pytest_triton_perf.options import is_enabled
+
+    if not is_enabled(request.config):
+        pytest.skip("needs --triton-perf")
+    test: PerfTest | None = request.node.stash.get(PERF_TEST, None)
+    if test is None:
+        pytest.fail(
+            f"{fixture} needs @pytest.mark.perf_sweep(model='…', concurrency=[…]) on the test",
+            pytrace=False,
+        )
+    return test

@@ -1,0 +1,190 @@
+"""The hooks of a session that measures: collect, judge, report.
+
+The exit status and the files are decided in ``pytest_sessionfinish``; the terminal summary only
+prints what was decided.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Generator
+from dataclasses import replace
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from pytest_triton_perf.collection import PERF_TEST, prepare
+from pytest_triton_perf.domain.budgets import Budget
+from pytest_triton_perf.domain.explain import explain_verdict, verdict_text
+from pytest_triton_perf.domain.names import listed
+from pytest_triton_perf.domain.results import Run, from_json, merge, to_json
+from pytest_triton_perf.domain.sweeps import Sweep
+from pytest_triton_perf.domain.verdicts import Verdict
+from pytest_triton_perf.errors import TritonPerfError, UsageError
+from pytest_triton_perf.fixtures import PERF_SESSION, compose
+from pytest_triton_perf.options import Settings
+from pytest_triton_perf.progress import Progress
+
+_WORKER_RUN = "triton_perf_run"
+
+
+class Lifecycle:
+    """From collection to the reports, for one pytest process (an xdist worker included)."""
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> "Lifecycle":
+        """The lifecycle for a config.
+
+        Raises:
+            pytest.UsageError: an option has an impossible value.
+        """
+        try:
+            return cls(config, Settings.from_config(config))
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from None
+
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        self._config = config
+        self._settings = settings
+        self._progress = Progress(config)
+        self._started = time.monotonic()
+        self._worker_runs: list[Run] = []
+        self._run: Run | None = None
+        self._problems: list[str] = []
+        self._old_sigterm: Any = None
+
+    # -- collection
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        try:
+            prepare(items, self._settings, self._why_unmeasurable)
+            tests = [item.stash[PERF_TEST] for item in items if PERF_TEST in item.stash]
+            if tests and not self._config.option.collectonly:
+                from pytest_triton_perf.reports import check_output
+
+                check_output(self._settings.output)
+                self._progress.total = sum(len(test.sweep.loads) for test in tests)
+                self._config.stash[PERF_SESSION] = compose(self._settings, self._progress)
+        except TritonPerfError as error:
+            raise pytest.UsageError(str(error)) from None
+
+    def _why_unmeasurable(self, budget: Budget) -> str | None:
+        if budget.metric.source != "gpu":
+            return None
+        if self._settings.gpus == "none":
+            return f"{budget.name} cannot be measured: --triton-gpus=none"
+        from pytest_triton_perf.probes.nvml import why_no_gpu
+
+        why = why_no_gpu()
+        return f"{budget.name} cannot be measured here: {why}" if why else None
+
+    # -- running
+
+    def pytest_sessionstart(self) -> None:
+        # A cancelled CI job gets SIGTERM: end as on Ctrl-C, with clean-up and reports.
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            self._old_sigterm = signal.signal(signal.SIGTERM, _exit_on_sigterm)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        result = yield
+        if (test := item.stash.get(PERF_TEST, None)) is not None:
+            broken = [
+                explain_verdict(verdict, sweep)
+                for verdict, sweep in item.config.stash[PERF_SESSION].judge(test)
+                if verdict.status != "passed"
+            ]
+            if broken:
+                pytest.fail("\n\n".join(broken), pytrace=False)
+        return result
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        test = item.stash.get(PERF_TEST, None)
+        session = self._config.stash.get(PERF_SESSION, None)
+        if test is not None and session is not None:
+            self._progress.clear()
+            if report.failed and call.when in ("setup", "call"):
+                session.judge(test)
+                _add_sweep(report, session.sweep(test))
+            if call.when == "teardown":
+                report.user_properties.extend(_properties(session.verdicts(test)))
+        return report
+
+    # -- the end
+
+    def pytest_testnodedown(self, node: Any) -> None:
+        if (data := getattr(node, "workeroutput", {}).get(_WORKER_RUN)) is not None:
+            self._worker_runs.append(from_json(data))
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        """Write the reports while the server ends; an xdist worker hands its run over instead."""
+        if self._old_sigterm is not None:
+            signal.signal(signal.SIGTERM, self._old_sigterm)
+        session = self._config.stash.get(PERF_SESSION, None)
+        if session is None and not self._worker_runs:
+            return
+        wall_s = time.monotonic() - self._started
+        try:
+            runs = self._worker_runs
+            if session is not None:
+                session.begin_stop()
+                runs = [*runs, session.run(wall_s=wall_s, exit_status=int(exitstatus))]
+            self._report(replace(merge(runs), wall_s=wall_s, exit=int(exitstatus)))
+        finally:
+            self._progress.clear()
+            if session is not None:
+                session.stop()
+
+    def _report(self, run: Run) -> None:
+        worker_output = getattr(self._config, "workeroutput", None)
+        if worker_output is not None:
+            worker_output[_WORKER_RUN] = to_json(run)
+        elif run.sweeps or run.verdicts:
+            from pytest_triton_perf.reports import write_reports
+
+            self._run = run
+            self._progress.step("writing reports")
+            self._problems = write_reports(run, self._settings.output, self._settings.reports)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self._run is not None:
+            from pytest_triton_perf.reports.terminal import write_summary
+
+            output = os.path.relpath(self._settings.output, self._config.invocation_params.dir)
+            write_summary(terminalreporter, self._run, output, self._problems)
+
+    def pytest_unconfigure(self) -> None:
+        if (session := self._config.stash.get(PERF_SESSION, None)) is not None:
+            session.stop()
+
+
+def _exit_on_sigterm(signum: int, frame: FrameType | None) -> None:
+    raise pytest.exit.Exception("terminated by SIGTERM", returncode=128 + signum)
+
+
+def _add_sweep(report: pytest.TestReport, sweep: Sweep | None) -> None:
+    """Show what was measured, and what was not and why, below a failure that does not."""
+    if sweep is None or not sweep.levels or sweep.table().splitlines()[0] in report.longreprtext:
+        return
+    gaps: dict[str, dict[str, None]] = {}
+    for level in sweep:
+        for name, why in level.measurement.missing.items():
+            gaps.setdefault(why, {})[name] = None
+    lines = [f"not measured: {listed(names)} ({why})" for why, names in gaps.items()]
+    lines += dict.fromkeys(note for level in sweep for note in level.measurement.notes)
+    report.sections.append(("triton-perf sweep", "\n".join([sweep.table(), *lines])))
+
+
+def _properties(verdicts: list[Verdict]) -> list[tuple[str, object]]:
+    """JUnit properties of a test: one per budget."""
+    return [
+        (f"triton_perf {verdict.budget} {verdict.budget.where}", verdict_text(verdict))
+        for verdict in verdicts
+    ]

@@ -1,0 +1,267 @@
+"""Markers: what a user typed, checked and turned into frozen specs.
+
+Nothing here starts or imports anything heavy; problems are collected, so that one usage error
+can name them all before a server starts.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from pytest_triton_perf.domain.budgets import Budget
+from pytest_triton_perf.domain.levels import Load
+from pytest_triton_perf.domain.metrics import percentile_of
+from pytest_triton_perf.domain.names import listed, nearest
+from pytest_triton_perf.domain.variants import Overrides, expand
+from pytest_triton_perf.errors import UsageError
+from pytest_triton_perf.load.base import SharedMemory, Traffic, WireProtocol
+
+_SWEEP_KEYS = (
+    "model",
+    "concurrency",
+    "request_rate",
+    "batch_size",
+    "variants",
+    "protocol",
+    "input_data",
+    "shapes",
+    "shared_memory",
+    "streaming",
+    "percentiles",
+    "server_args",
+    "perf_analyzer_args",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepSpec:
+    """A ``perf_sweep`` marker: what to measure, under which loads, with which requests."""
+
+    model: str
+    loads: tuple[Load, ...]
+    variants: tuple[Overrides, ...]
+    traffic: Traffic
+    server_args: tuple[str, ...]
+
+
+class _Problems:
+    """Collects what is wrong with one marker, so that all of it is told at once."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def check(self, ok: bool, problem: str) -> bool:
+        if not ok:
+            self.found.append(problem)
+        return ok
+
+    def attempt(self, parse: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return parse(*args)
+        except UsageError as error:
+            self.found.append(str(error))
+            return None
+
+    def raise_if_any(self, marker: str) -> None:
+        if self.found:
+            raise UsageError("\n".join(f"{marker}: {problem}" for problem in self.found))
+
+
+def parse_sweep(mark: pytest.Mark, test_dir: Path) -> SweepSpec:
+    """The spec of a ``perf_sweep`` marker; paths in it are relative to ``test_dir``.
+
+    Raises:
+        UsageError: all that is wrong with the marker, one line each.
+    """
+    problems = _Problems()
+    given = dict(mark.kwargs)
+    if mark.args:
+        problems.check(False, "takes keyword arguments only, e.g. perf_sweep(model='add_sub', …)")
+    for key in given:
+        problems.check(key in _SWEEP_KEYS, f"unknown key {key!r}{nearest(key, _SWEEP_KEYS)}")
+    model = given.get("model")
+    problems.check(isinstance(model, str) and bool(model), "model='…' names the model to measure")
+    loads = problems.attempt(_loads, given)
+    variants = problems.attempt(expand, given.get("variants"))
+    traffic = problems.attempt(_traffic, given, test_dir)
+    server_args = problems.attempt(_texts, "server_args", given.get("server_args", ()))
+    problems.raise_if_any("perf_sweep")
+    assert isinstance(model, str)
+    return SweepSpec(
+        model=model,
+        loads=loads,
+        variants=tuple(variants),
+        traffic=traffic,
+        server_args=server_args,
+    )
+
+
+def parse_budgets(marks: Iterable[pytest.Mark], spec: SweepSpec) -> tuple[Budget, ...]:
+    """The budgets of all ``perf_budget`` markers of a test, checked against its sweep.
+
+    Raises:
+        UsageError: all that is wrong with them, one line each.
+    """
+    problems = _Problems()
+    budgets: list[Budget] = []
+    for mark in marks:
+        limits = dict(mark.kwargs)
+        at = limits.pop("at", None)
+        problems.check(not mark.args, "takes keyword arguments only, e.g. p99_latency_ms=25")
+        problems.check(bool(limits), "names no limit, e.g. perf_budget(p99_latency_ms=25)")
+        at = problems.attempt(_at, at, spec.loads)
+        for name, limit in limits.items():
+            budget = problems.attempt(Budget.from_keyword, name, limit, at)
+            if budget is not None:
+                problems.attempt(_is_measured, budget, spec)
+                budgets.append(budget)
+    problems.raise_if_any("perf_budget")
+    return tuple(budgets)
+
+
+def _is_measured(budget: Budget, spec: SweepSpec) -> None:
+    percentile = percentile_of(budget.metric.name)
+    if percentile is not None and percentile not in spec.traffic.percentiles:
+        raise UsageError(
+            f"{budget.name}: the sweep measures {listed(f'p{p}' for p in spec.traffic.percentiles)}"
+            f"; add {percentile} to perf_sweep(percentiles=…)"
+        )
+
+
+def _at(at: Any, loads: Sequence[Load]) -> Mapping[str, float]:
+    keys = ("concurrency", "request_rate", "batch_size")
+    if at is None:
+        return {}
+    if not isinstance(at, Mapping) or not at:
+        raise UsageError(f"at: expected a mapping such as {{'concurrency': 8}}, not {at!r}")
+    for key in at:
+        if key not in keys:
+            raise UsageError(f"at: unknown key {key!r}{nearest(str(key), keys)}")
+    if not any(load.matches(at) for load in loads):
+        asked = ", ".join(f"{key} {value}" for key, value in at.items())
+        raise UsageError(
+            f"at: the sweep has no level with {asked}; it measures {listed(map(str, loads))}"
+        )
+    return at
+
+
+def _loads(given: Mapping[str, Any]) -> tuple[Load, ...]:
+    batch_sizes = _numbers("batch_size", given.get("batch_size", 1), whole=True)
+    if ("concurrency" in given) == ("request_rate" in given):
+        raise UsageError("give the load: either concurrency=[1, 2, 4] or request_rate=[50, 100]")
+    if "concurrency" in given:
+        values = _numbers("concurrency", given["concurrency"], whole=True)
+        return tuple(
+            Load(concurrency=int(value), batch_size=int(batch))
+            for batch in batch_sizes
+            for value in values
+        )
+    rates = _numbers("request_rate", given["request_rate"], whole=False)
+    return tuple(
+        Load(request_rate=float(rate), batch_size=int(batch))
+        for batch in batch_sizes
+        for rate in rates
+    )
+
+
+def _numbers(key: str, given: Any, *, whole: bool) -> list[float]:
+    values = list(given) if isinstance(given, list | tuple | range) else [given]
+    kind = "whole number of at least 1" if whole else "number above 0"
+    for value in values:
+        number = isinstance(value, int) if whole else isinstance(value, int | float)
+        low = 1 if whole else 0
+        inside = number and not isinstance(value, bool) and low <= value < math.inf and value
+        if not inside:
+            raise UsageError(f"{key}: expected a {kind}, or a list of them, not {value!r}")
+    if not values:
+        raise UsageError(f"{key}: the list is empty")
+    if len(set(values)) < len(values):
+        raise UsageError(f"{key}: a value appears twice in {values!r}")
+    return values
+
+
+def _traffic(given: Mapping[str, Any], test_dir: Path) -> Traffic:
+    protocol = _choice("protocol", given.get("protocol", "grpc"), get_args(WireProtocol))
+    streaming = given.get("streaming", False)
+    if not isinstance(streaming, bool):
+        raise UsageError(f"streaming: expected True or False, not {streaming!r}")
+    if streaming and protocol != "grpc":
+        raise UsageError("streaming: needs protocol='grpc'")
+    memory = given.get("shared_memory", "none")
+    return Traffic(
+        model=str(given.get("model")),
+        protocol=protocol,
+        input_data=_input_data(given.get("input_data"), test_dir),
+        shapes=_shapes(given.get("shapes")),
+        shared_memory=_choice("shared_memory", memory, get_args(SharedMemory)),
+        streaming=streaming,
+        percentiles=_percentiles(given.get("percentiles", (50, 90, 95, 99))),
+        extra_args=_extra_args(given.get("perf_analyzer_args", ())),
+    )
+
+
+def _choice(key: str, value: Any, choices: tuple[Any, ...]) -> Any:
+    if value not in choices:
+        raise UsageError(f"{key}: expected {listed(map(repr, choices), 'or')}, not {value!r}")
+    return value
+
+
+def _input_data(given: Any, test_dir: Path) -> str | Path | None:
+    if given is None or given in ("zero", "random"):
+        return given  # type: ignore[no-any-return]
+    if not isinstance(given, str | Path):
+        raise UsageError(f"input_data: expected 'zero', 'random' or a path, not {given!r}")
+    path = test_dir / given
+    if not path.exists():
+        raise UsageError(f"input_data: there is no file or directory {path}")
+    return path
+
+
+def _shapes(given: Any) -> Mapping[str, tuple[int, ...]] | None:
+    if given is None:
+        return None
+    if not isinstance(given, Mapping) or not given:
+        raise UsageError(f"shapes: expected a mapping such as {{'INPUT0': (16,)}}, not {given!r}")
+    shapes = {}
+    for name, value in given.items():
+        dims = (value,) if isinstance(value, int) else value
+        if not isinstance(dims, list | tuple) or not dims:
+            raise UsageError(f"shapes[{name!r}]: expected dimensions such as (16,), not {dims!r}")
+        if not all(isinstance(d, int) and not isinstance(d, bool) and d > 0 for d in dims):
+            raise UsageError(f"shapes[{name!r}]: dimensions are whole numbers above 0: {dims!r}")
+        shapes[str(name)] = tuple(dims)
+    return shapes
+
+
+def _percentiles(given: Any) -> tuple[int, ...]:
+    from pytest_triton_perf.load.command import unsupported_percentiles
+
+    if not isinstance(given, list | tuple) or not given:
+        raise UsageError(f"percentiles: expected a list such as (50, 90, 95, 99), not {given!r}")
+    for value in given:
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 99:
+            raise UsageError(f"percentiles: expected whole numbers from 1 to 99, not {value!r}")
+    if refused := unsupported_percentiles(tuple(given)):
+        raise UsageError(
+            "percentiles: perf_analyzer reports 50, 90, 95, 99 and one more; leave out "
+            f"{listed(map(str, refused))}"
+        )
+    return tuple(sorted(set(given)))
+
+
+def _extra_args(given: Any) -> tuple[str, ...]:
+    from pytest_triton_perf.load.command import check_extra_args
+
+    args = _texts("perf_analyzer_args", given)
+    check_extra_args(args)
+    return args
+
+
+def _texts(key: str, given: Any) -> tuple[str, ...]:
+    if not isinstance(given, list | tuple) or not all(isinstance(arg, str) for arg in given):
+        raise UsageError(f"{key}: expected a list of texts, one argument each, not {given!r}")
+    return tuple(given)

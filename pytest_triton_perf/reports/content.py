@@ -1,0 +1,330 @@
+"""The words of the reports: decided once, here, and set by each output its own way.
+
+Pure: everything comes from the :class:`~pytest_triton_perf.domain.results.Run`. Of its
+``environment`` two keys are read by name, where they exist: ``triton`` (a mapping with
+``version``) and ``gpus`` (a list of mappings with ``uuid``, ``name`` and
+``memory_total_mb``); the rest is shown as it is.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_triton_perf.domain.budgets import Budget
+from pytest_triton_perf.domain.metrics import find_metric
+from pytest_triton_perf.domain.names import listed
+from pytest_triton_perf.domain.results import Run
+from pytest_triton_perf.domain.sweeps import Level, Sweep
+from pytest_triton_perf.domain.variants import Variant, default_name
+from pytest_triton_perf.domain.verdicts import Verdict
+
+NOT_MEASURED = "–"
+STATUSES = ("failed", "not_measured", "inconclusive", "passed")
+"""Of verdicts, the worst first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Miss:
+    """How far a level is from the constraints of its test.
+
+    ``share`` is the worst relative distance to a limit: 0 where all are kept, infinite where
+    one could not be judged. ``budget`` and ``level`` are where that was; ``None`` for 0.
+    """
+
+    share: float
+    budget: Budget | None = None
+    level: Level | None = None
+
+
+def levels_of(run: Run, model: str) -> list[Level]:
+    """All measured levels of a model."""
+    return [level for sweep in run.sweeps if sweep.model == model for level in sweep.levels]
+
+
+def variants_of(run: Run, model: str) -> list[Variant]:
+    """The measured variants of a model, in order of first measurement."""
+    return [variant for variant in run.variants if variant.model == model]
+
+
+def budgets_of(run: Run, sweeps: Iterable[Sweep]) -> list[Budget]:
+    """The distinct budgets of the tests that made the sweeps."""
+    found = [verdict.budget for sweep in sweeps for verdict in run.verdicts_of(sweep)]
+    return list({constraint(budget): budget for budget in found}.values())
+
+
+def model_budgets(run: Run, model: str) -> list[Budget]:
+    """The distinct budgets of all tests of a model."""
+    return budgets_of(run, (sweep for sweep in run.sweeps if sweep.model == model))
+
+
+def constraint(budget: Budget) -> str:
+    """A budget in words: ``p99 latency ≤ 25 ms at every load``."""
+    sign = "≤" if budget.metric.better == "lower" else "≥"
+    return f"{budget.metric.label} {sign} {budget.limit:g} {budget.metric.unit} {budget.where}"
+
+
+def satisfies(run: Run, level: Level) -> bool | None:
+    """Whether a level keeps the budgets that apply to it; ``None`` where none does."""
+    budgets = [b for b in budgets_of(run, [level.sweep]) if level.load.matches(b.at)]
+    return all(budget.holds_on(level.measurement) for budget in budgets) if budgets else None
+
+
+def miss(run: Run, level: Level) -> Miss:
+    """How far a level is from the constraints.
+
+    A budget for all loads is judged on the level itself, one for certain loads on those: a
+    configuration that breaks its limit at concurrency 8 is no choice at concurrency 16 either.
+    """
+    budgets = budgets_of(run, [level.sweep])
+    if not budgets:
+        return Miss(share=math.inf if model_budgets(run, level.sweep.model) else 0.0)
+    worst = Miss(share=0.0)
+    for budget in budgets:
+        judged = level.sweep.levels_at(budget.at) if budget.at else (level,)
+        if not judged:
+            worst = Miss(share=math.inf, budget=budget)
+        for one in judged:
+            share = _share(budget, one)
+            if share > worst.share:
+                worst = Miss(share=share, budget=budget, level=one)
+    return worst
+
+
+def _share(budget: Budget, level: Level) -> float:
+    value = level.measurement.value(budget.metric.name)
+    if value is None:
+        return math.inf
+    over = value - budget.limit if budget.metric.better == "lower" else budget.limit - value
+    return max(0.0, over / budget.limit)
+
+
+def best_level(run: Run, levels: Sequence[Level]) -> tuple[Level, Miss] | None:
+    """The level with the most throughput among those within the constraints.
+
+    Where none is within, the nearest to them; ``None`` where throughput was never measured.
+    Of equals, the default configuration.
+    """
+    measured = [
+        (level, miss(run, level))
+        for level in levels
+        if level.measurement.value("throughput") is not None
+    ]
+    if not measured:
+        return None
+
+    def rank(pair: tuple[Level, Miss]) -> tuple[float, float, bool]:
+        level, missed = pair
+        return (-missed.share, _throughput(level), level.sweep.variant.is_default)
+
+    return max(measured, key=rank)
+
+
+def best_levels(run: Run, model: str) -> list[tuple[Level, Miss]]:
+    """The best level of each configuration, the best configuration first."""
+    best = [
+        best_level(run, [lv for lv in levels_of(run, model) if lv.sweep.variant.name == v.name])
+        for v in variants_of(run, model)
+    ]
+    found = [pair for pair in best if pair is not None]
+    return sorted(
+        found,
+        key=lambda p: (p[1].share, -_throughput(p[0]), not p[0].sweep.variant.is_default),
+    )
+
+
+def _throughput(level: Level) -> float:
+    return level.measurement.values["throughput"].value
+
+
+def summary_sentence(run: Run, model: str) -> str:
+    """Which configuration of a model is best, and by how much, in one or two sentences."""
+    ranked = best_levels(run, model)
+    levels, names = levels_of(run, model), variants_of(run, model)
+    lead = (
+        f"In {_count(len(levels), 'measurement')} "
+        f"{'across' if len(names) > 1 else 'of'} {_count(len(names), 'configuration')}"
+    )
+    if not ranked:
+        why = {level.why_missing("throughput") for level in levels}
+        return f"{lead}, no throughput was measured: {'; '.join(sorted(why))}."
+    level, missed = ranked[0]
+    if missed.share > 0:
+        return f"{lead}, {_nearest(level, missed)}"
+    constrained = bool(model_budgets(run, model))
+    under = "under the given constraints" if constrained else "with no constraints given"
+    if len(names) == 1:
+        return f"{lead}, {names[0].name} provides at best {_infer_per_s(level)}, {under}."
+    return f"{lead}, {_gain(ranked, under)}"
+
+
+def _gain(ranked: Sequence[tuple[Level, Miss]], under: str) -> str:
+    """The rest of the sentence: the best of several configurations against the default."""
+    level, _ = ranked[0]
+    variant, rate = level.sweep.variant, _infer_per_s(level)
+    if variant.is_default:
+        return (
+            f"the default configuration {variant.name} provides the best throughput: {rate}. "
+            f"No other configuration gains over it, {under}."
+        )
+    text = f"{variant.name} provides the best throughput: {rate}"
+    default = next((pair for pair in ranked if pair[0].sweep.variant.is_default), None)
+    if default is None:
+        return f"{text}, {under}. The default configuration was not measured."
+    if default[1].share > 0:
+        return (
+            f"{text}, {under}. The default configuration is within them at no measured load "
+            f"({_infer_per_s(default[0])} where it comes nearest)."
+        )
+    gain = _percent(100 * (_throughput(level) / _throughput(default[0]) - 1))
+    return (
+        f"{text}. This is {gain} over the default configuration "
+        f"({_infer_per_s(default[0])}), {under}."
+    )
+
+
+def _nearest(level: Level, missed: Miss) -> str:
+    """The rest of the sentence where no configuration is within the constraints."""
+    budget = missed.budget
+    if budget is None:
+        return "no configuration was judged against the constraints."
+    if missed.level is None or math.isinf(missed.share):
+        why = missed.level.why_missing(budget.metric.name) if missed.level else "no such load"
+        return (
+            f"no configuration is known to satisfy the constraints: {budget.metric.label} "
+            f"{budget.where} was not measured ({why})."
+        )
+    value = missed.level.measurement.values[budget.metric.name].value
+    side = "over" if budget.metric.better == "lower" else "under"
+    # The level that breaks a limit and the level whose throughput is given may differ.
+    rate = "" if budget.metric.name == "throughput" else f" ({_infer_per_s(level)})"
+    return (
+        f"no configuration satisfies the constraints. {level.sweep.variant.name} at {level.load}"
+        f"{rate} comes nearest: {budget.metric.label} {budget.metric.format(value)}"
+        f"{'' if missed.level.load == level.load else f' at {missed.level.load}'}, "
+        f"{missed.share:.1%} {side} the limit of {budget.limit:g} {budget.metric.unit}."
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _infer_per_s(level: Level) -> str:
+    value = _throughput(level)
+    return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f} infer/sec"
+
+
+def _percent(gain: float) -> str:
+    """``a 12% gain``, ``an 8% gain``, ``a 0.4% gain``."""
+    if gain < 0.1:
+        return "a gain of less than 0.1%"
+    text = f"{gain:.0f}" if gain >= 1 else f"{gain:.1f}"
+    return f"{'an' if text.startswith('8') or text in ('11', '18') else 'a'} {text}% gain"
+
+
+def hardware(run: Run, model: str) -> str:
+    """The GPUs that the model ran on, by name, or ``CPU``."""
+    uuids = [
+        uuid
+        for level in levels_of(run, model)
+        if not _on_cpu(level.sweep.variant.config)
+        for uuid in level.measurement.gpus
+    ]
+    known = {gpu["uuid"]: gpu for gpu in run.environment.get("gpus") or ()}
+    return listed(_gpu(uuid, known.get(uuid, {})) for uuid in dict.fromkeys(uuids) or ["CPU"])
+
+
+def _gpu(uuid: str, gpu: Mapping[str, Any]) -> str:
+    if not gpu:
+        return uuid
+    return f"{gpu['name']} ({gpu['memory_total_mb'] / 1000:.1f} GB, {uuid})"
+
+
+def _on_cpu(config: Mapping[str, Any]) -> bool:
+    kinds = [group.get("kind") for group in config.get("instance_group", ())]
+    return bool(kinds) and all(kind == "KIND_CPU" for kind in kinds)
+
+
+def facts(run: Run, model: str) -> list[tuple[str, str]]:
+    """What a reader needs to know beside the sentence."""
+    rows = [("Model", model), ("Measured on", hardware(run, model))]
+    if version := (run.environment.get("triton") or {}).get("version"):
+        rows.append(("Triton", str(version)))
+    targets = [constraint(budget) for budget in model_budgets(run, model)]
+    return [*rows, ("Constraint targets", "; ".join(targets) or "none")]
+
+
+def environment_rows(run: Run) -> list[tuple[str, str]]:
+    """The environment, one row per value: ``("machine cores", "2")``."""
+    return list(_flat("", run.environment))
+
+
+def _flat(key: str, value: Any) -> Iterable[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            yield from _flat(f"{key} {name}".strip().replace("_", " "), part)
+    elif isinstance(value, list | tuple) and any(isinstance(part, Mapping) for part in value):
+        for number, part in enumerate(value, 1):
+            yield from _flat(f"{key} {number}", part)
+    elif isinstance(value, list | tuple):
+        yield key, ", ".join(map(str, value)) or NOT_MEASURED
+    else:
+        yield key, NOT_MEASURED if value is None else str(value)
+
+
+def missing_notes(levels: Iterable[Level]) -> list[str]:
+    """Why figures are missing, and the remarks on the levels; each once."""
+    reasons: dict[str, list[str]] = {}
+    notes: list[str] = []
+    for level in levels:
+        for name, reason in level.measurement.missing.items():
+            labels = reasons.setdefault(reason, [])
+            if (label := find_metric(name).label) not in labels:
+                labels.append(label)
+        notes += [
+            f"{level.sweep.variant.name} at {level.load}: {note}"
+            for note in level.measurement.notes
+        ]
+    return [
+        *(f"{listed(labels)} not measured: {reason}" for reason, labels in reasons.items()),
+        *dict.fromkeys(notes),
+    ]
+
+
+def by_badness(run: Run) -> list[Verdict]:
+    """All verdicts, the worst first."""
+    return sorted(run.verdicts, key=lambda verdict: STATUSES.index(verdict.status))
+
+
+def tally(run: Run) -> str:
+    """``2 failed, 7 passed``; the worst first."""
+    counts = {s: sum(v.status == s for v in run.verdicts) for s in STATUSES}
+    parts = [f"{n} {status.replace('_', ' ')}" for status, n in counts.items() if n]
+    return ", ".join(parts) or "no budgets were set"
+
+
+def overrides_text(variant: Variant) -> str:
+    """What a variant changes, in words."""
+    if not variant.overrides:
+        return "nothing: the configuration of the repository"
+    return ", ".join(f"{path} = {value}" for path, value in variant.overrides.items())
+
+
+def best_note(run: Run, variant: Variant) -> str:
+    """How a variant's best throughput compares with the default's, as a sentence."""
+    best = {lv.sweep.variant.name: (lv, m) for lv, m in best_levels(run, variant.model)}
+    if variant.name not in best:
+        return f"No throughput of {variant.name} was measured."
+    level, missed = best[variant.name]
+    where = f"{_infer_per_s(level)} at {level.load}"
+    constrained = bool(model_budgets(run, variant.model))
+    if missed.share:
+        text = f"{variant.name} is within the constraints at no measured load; nearest is {where}"
+    else:
+        under = " under the given constraints" if constrained else ""
+        text = f"{variant.name} provides at best {where}{under}"
+    default = best.get(default_name(variant.model))
+    if variant.is_default or default is None:
+        return f"{text}."
+    return f"{text}; the default configuration, {_infer_per_s(default[0])} at {default[0].load}."

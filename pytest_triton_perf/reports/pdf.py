@@ -1,0 +1,186 @@
+"""The PDFs: one template each, set by wkhtmltopdf where it is installed and else by fpdf2."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from pytest_triton_perf.domain.results import Run
+from pytest_triton_perf.domain.variants import Variant
+from pytest_triton_perf.reports.content import (
+    best_note,
+    by_badness,
+    environment_rows,
+    facts,
+    levels_of,
+    missing_notes,
+    overrides_text,
+    summary_sentence,
+)
+from pytest_triton_perf.reports.names import safe_name
+from pytest_triton_perf.reports.plots import memory_kind
+from pytest_triton_perf.reports.tables import best_table, level_table, verdict_table
+from pytest_triton_perf.reports.templating import render
+
+_LIMIT_S = 60.0
+_FONT = "DejaVu"
+
+Page = Callable[..., str]
+"""A template with all its words but ``css``: whether the engine reads style sheets."""
+
+
+def find_wkhtmltopdf() -> str | None:
+    """Path of the ``wkhtmltopdf`` on PATH, if there is one."""
+    return shutil.which("wkhtmltopdf")
+
+
+def write_pdfs(run: Run, pictures: Mapping[str, bytes], folder: Path) -> list[str]:
+    """A summary per model and a detailed report per variant, under ``folder``.
+
+    Returns what went wrong in ways that the reader must know: each PDF that wkhtmltopdf
+    refused, with its words, and which fpdf2 wrote instead.
+    """
+    found = {folder / path: page for path, page in pages(run, pictures).items()}
+    for path in found:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    binary = find_wkhtmltopdf()
+    if binary is None:
+        for path, page in found.items():
+            path.write_bytes(by_fpdf2(page))
+        return []
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        problems = list(pool.map(partial(_write, binary), found, found.values()))
+    return [problem for problem in problems if problem]
+
+
+def pages(run: Run, pictures: Mapping[str, bytes]) -> dict[str, Page]:
+    """The pages of a run, keyed by the path of their PDF under ``reports/``."""
+    summaries = {
+        f"summaries/{safe_name(model)}/result_summary.pdf": _summary(run, model, pictures)
+        for model in run.models
+    }
+    details = {
+        f"detailed/{safe_name(variant.name)}/detailed_report.pdf": _detailed(run, variant, pictures)
+        for variant in run.variants
+    }
+    return summaries | details
+
+
+def _write(binary: str, path: Path, page: Page) -> str:
+    """Write one PDF; the problem in words where it took the second engine."""
+    try:
+        path.write_bytes(by_wkhtmltopdf(page, binary))
+    except (OSError, subprocess.SubprocessError) as error:
+        path.write_bytes(by_fpdf2(page))
+        return f"{path}: {binary} failed, so fpdf2 wrote it: {error}"
+    return ""
+
+
+def by_wkhtmltopdf(page: Page, binary: str) -> bytes:
+    """The page as a PDF, by pdfkit's command line for wkhtmltopdf.
+
+    Raises:
+        OSError: wkhtmltopdf failed; the message has its last words.
+        subprocess.TimeoutExpired: it did not end.
+    """
+    import pdfkit
+
+    html = page(css=True)
+    options = {
+        "page-size": "A4",
+        "margin-top": "12mm",
+        "margin-bottom": "12mm",
+        "margin-left": "12mm",
+        "margin-right": "12mm",
+        "encoding": "utf-8",
+        "disable-javascript": "",
+        # The pictures are in the page; nothing else of this machine or the net may get in.
+        "disable-local-file-access": "",
+        "load-error-handling": "abort",
+    }
+    kit = pdfkit.PDFKit(
+        html, "string", options=options, configuration=pdfkit.configuration(wkhtmltopdf=binary)
+    )
+    # pdfkit would wait for ever; its command with a deadline of our own does not.
+    done = subprocess.run(
+        kit.command(),
+        input=html.encode(),
+        capture_output=True,
+        timeout=_LIMIT_S,
+        env={**os.environ, "QT_QPA_PLATFORM": "offscreen"},
+        check=False,
+    )
+    if done.returncode != 0 or not done.stdout.startswith(b"%PDF"):
+        words = done.stderr.decode(errors="replace").strip().splitlines()[-5:]
+        raise OSError(f"exit code {done.returncode}: {' / '.join(words) or 'no words'}")
+    return done.stdout
+
+
+def by_fpdf2(page: Page) -> bytes:
+    """The page as a PDF, by Python alone."""
+    import matplotlib as mpl
+    from fpdf import FPDF, TextStyle
+
+    pdf = FPDF(format="A4")
+    pdf.set_producer("fpdf2")
+    pdf.set_margin(12)
+    pdf.set_auto_page_break(True, margin=12)
+    # Matplotlib ships a font with Unicode; the fonts of PDF itself have Latin only.
+    fonts = Path(mpl.get_data_path()) / "fonts" / "ttf"
+    pdf.add_font(_FONT, "", fonts / "DejaVuSans.ttf")
+    pdf.add_font(_FONT, "B", fonts / "DejaVuSans-Bold.ttf")
+    pdf.add_page()
+    pdf.set_font(_FONT, size=7)
+    pdf.write_html(
+        page(css=False),
+        table_line_separators=False,
+        tag_styles={
+            "h1": TextStyle(font_style="B", font_size_pt=17, color="#22262a", b_margin=0.3),
+            "h2": TextStyle(font_style="B", font_size_pt=12, color="#22262a", b_margin=0.1),
+            "p": TextStyle(font_size_pt=10, b_margin=1),
+        },
+    )
+    return bytes(pdf.output())
+
+
+def _summary(run: Run, model: str, pictures: Mapping[str, bytes]) -> Page:
+    plots = f"simple/{safe_name(model)}"
+    kind = memory_kind(run, model)
+    return partial(
+        render,
+        "result_summary.html.j2",
+        model=model,
+        sentence=summary_sentence(run, model),
+        facts=facts(run, model),
+        best=best_table(run, model),
+        throughput_plot=pictures.get(f"{plots}/throughput_v_latency.png"),
+        memory_plot=pictures.get(f"{plots}/{kind}_mem_v_latency.png"),
+        verdicts=verdict_table(
+            verdict
+            for verdict in by_badness(run)
+            if verdict.variant in {v.name for v in run.variants if v.model == model}
+        ),
+        notes=missing_notes(levels_of(run, model)),
+        environment=environment_rows(run),
+    )
+
+
+def _detailed(run: Run, variant: Variant, pictures: Mapping[str, bytes]) -> Page:
+    levels = [lv for lv in levels_of(run, variant.model) if lv.sweep.variant.name == variant.name]
+    breakdown = f"detailed/{safe_name(variant.name)}/latency_breakdown.png"
+    return partial(
+        render,
+        "detailed_report.html.j2",
+        variant=variant,
+        sentence=best_note(run, variant),
+        facts=[*facts(run, variant.model), ("Changes", overrides_text(variant))],
+        breakdown_plot=pictures.get(breakdown),
+        client=level_table(run, levels, {"client"}),
+        server=level_table(run, levels, {"server", "process", "gpu"}),
+        verdicts=verdict_table(v for v in by_badness(run) if v.variant == variant.name),
+        notes=missing_notes(levels),
+        environment=environment_rows(run),
+    )

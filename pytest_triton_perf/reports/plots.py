@@ -1,0 +1,322 @@
+"""Pictures of a run, as PNG bytes keyed by their path under ``plots/``."""
+
+import io
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_triton_perf.domain.budgets import Budget
+from pytest_triton_perf.domain.levels import Load
+from pytest_triton_perf.domain.metrics import (
+    METRICS,
+    SERVER_TIMES,
+    Metric,
+    find_metric,
+    percentile_of,
+)
+from pytest_triton_perf.domain.results import Run
+from pytest_triton_perf.domain.sweeps import Level
+from pytest_triton_perf.reports.content import best_level, constraint, levels_of, model_budgets
+from pytest_triton_perf.reports.names import safe_name
+from pytest_triton_perf.reports.tables import has_gpu
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73")
+"""Okabe and Ito's, which people with any colour vision tell apart."""
+_DEFAULT, _OTHERS, _LIMIT = "#333333", "#c4c8cc", "#B0008E"
+_MARKERS = ("o", "s", "^")
+_STACK = ("#56B4E9", "#F0E442", "#009E73", "#CC79A7")
+_DPI = 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of a plot: a variant through its load levels, at one client batch size."""
+
+    label: str
+    levels: Sequence[Level]
+
+    @property
+    def is_default(self) -> bool:
+        """Whether this is the model's own configuration."""
+        return self.levels[0].sweep.variant.is_default
+
+
+def draw(run: Run) -> dict[str, bytes]:
+    """All plots of a run: two per model, one per variant."""
+    pictures: dict[str, bytes] = {}
+    with _style():
+        for model in run.models:
+            lines = lines_of(run, model)
+            folder = f"simple/{safe_name(model)}"
+            pictures[f"{folder}/throughput_v_latency.png"] = _against_latency(
+                run, model, lines, METRICS["throughput"]
+            )
+            kind = memory_kind(run, model)
+            pictures[f"{folder}/{kind}_mem_v_latency.png"] = _against_latency(
+                run, model, lines, METRICS[f"{kind}_memory_mb"]
+            )
+        for variant in run.variants:
+            levels = [
+                level
+                for sweep in run.sweeps
+                if sweep.variant.name == variant.name
+                for level in sweep.levels
+            ]
+            pictures[f"detailed/{safe_name(variant.name)}/latency_breakdown.png"] = _breakdown(
+                variant.name, levels
+            )
+    return pictures
+
+
+def memory_kind(run: Run, model: str) -> str:
+    """Which memory the plot of a model shows: ``gpu`` where it was read, else ``cpu``."""
+    return "gpu" if has_gpu(levels_of(run, model)) else "cpu"
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """Matplotlib as it comes, whatever the user's tests or files have set."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(), warnings.catch_warnings():
+        mpl.rcdefaults()
+        mpl.rcParams.update(
+            {
+                "axes.spines.top": False,
+                "axes.spines.right": False,
+                "axes.grid": True,
+                "axes.axisbelow": True,
+                "grid.color": "#e6e8ea",
+                "font.size": 9,
+                "text.parse_math": False,
+                "legend.frameon": False,
+                "figure.constrained_layout.h_pad": 0.1,
+            }
+        )
+        # A name in a script that the font lacks is drawn as boxes; that spoils no report.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+def lines_of(run: Run, model: str) -> list[Line]:
+    """The lines of a model's plots, the best first (within the constraints, by throughput)."""
+    levels = levels_of(run, model)
+    batches = {level.batch_size for level in levels}
+    tests: dict[str, set[str]] = {}
+    groups: dict[tuple[str, str, int], list[Level]] = {}
+    for level in levels:
+        sweep = level.sweep
+        tests.setdefault(sweep.variant.name, set()).add(sweep.test)
+        groups.setdefault((sweep.variant.name, sweep.test, level.batch_size), []).append(level)
+    lines = []
+    for (name, test, batch), own in groups.items():
+        label = name + (f", batch {batch}" if len(batches) > 1 else "")
+        if len(tests[name]) > 1:
+            label += f" ({test.rpartition('::')[2]})"
+        lines.append(Line(label=label, levels=own))
+
+    def rank(line: Line) -> tuple[float, float]:
+        best = best_level(run, line.levels)
+        if best is None:
+            return (float("inf"), 0.0)
+        level, missed = best
+        return (missed.share, -level.measurement.values["throughput"].value)
+
+    return sorted(lines, key=rank)
+
+
+def latency_of(run: Run, model: str) -> Metric:
+    """The latency that the plots show: the one with a budget, else p99, else the highest."""
+    budgets = [b.metric for b in model_budgets(run, model) if b.metric.name.endswith("_latency_ms")]
+    if budgets:
+        return budgets[0]
+    measured = {name for level in levels_of(run, model) for name in level.measurement.values}
+    percentiles = [name for name in measured if percentile_of(name) is not None]
+    highest = max(percentiles, key=lambda name: percentile_of(name) or 0, default="avg_latency_ms")
+    return find_metric("p99_latency_ms" if "p99_latency_ms" in measured else highest)
+
+
+def _against_latency(run: Run, model: str, lines: Sequence[Line], metric: Metric) -> bytes:
+    """``metric`` (up) against latency (right), one line per variant."""
+    latency = latency_of(run, model)
+    figure, axes = _figure(f"{model}: {metric.label} against {latency.label}")
+    # The three best in colour and the default in black; the crowd behind them in grey.
+    named = [line for line in lines if not line.is_default][:3]
+    named += [line for line in lines if line.is_default][:1]
+    others = [line for line in lines if line not in named]
+    for line in others:
+        axes.plot(*_points(line, latency, metric), color=_OTHERS, linewidth=0.9, zorder=1.5)
+    colours = iter(zip(_COLOURS, _MARKERS, strict=True))
+    handles, labels = [], []
+    for line in named:
+        colour, marker = (_DEFAULT, "D") if line.is_default else next(colours)
+        x, y = _points(line, latency, metric)
+        dashes = (0, (4, 1.5)) if line.is_default else "-"
+        handles += axes.plot(x, y, color=colour, marker=marker, markersize=5, linestyle=dashes)
+        labels.append(line.label)
+    if others:
+        handles += axes.plot([], [], color=_OTHERS)
+        labels.append(f"{len(others)} others" if len(others) > 1 else "1 other")
+    if not any(len(_points(line, latency, metric)[0]) for line in lines):
+        _say_missing(axes, [level for line in lines for level in line.levels], latency, metric)
+    else:
+        _name_loads(axes, named, latency, metric)
+        _draw_limits(axes, model_budgets(run, model), latency, metric)
+    axes.set_xlabel(f"{latency.label} ({latency.unit})")
+    axes.set_ylabel(f"{metric.label} ({metric.unit})")
+    kinds = sorted({level.load.kind for line in lines for level in line.levels})
+    figure.legend(
+        handles,
+        [_short(label) for label in labels],
+        loc="outside lower center",
+        ncols=2 if len(labels) > 1 else 1,
+        title=f"numbers at the points: {' or '.join(k.replace('_', ' ') for k in kinds)}",
+        title_fontsize="small",
+    )
+    return _png(figure)
+
+
+def _points(line: Line, x: Metric, y: Metric) -> tuple[list[float], list[float]]:
+    """The line's levels that have both figures, in order of load."""
+    pairs = [
+        (level.measurement.value(x.name), level.measurement.value(y.name)) for level in line.levels
+    ]
+    found = [(a, b) for a, b in pairs if a is not None and b is not None]
+    return [a for a, _ in found], [b for _, b in found]
+
+
+def _say_missing(axes: "Axes", levels: Sequence[Level], *metrics: Metric) -> None:
+    reasons = {
+        f"{metric.label} was not measured: {level.why_missing(metric.name)}"
+        for level in levels
+        for metric in metrics
+        if level.measurement.value(metric.name) is None
+    }
+    text = "\n".join(_short(reason) for reason in sorted(reasons)[:5]) or "nothing was measured"
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center")
+
+
+def _name_loads(axes: "Axes", named: Sequence[Line], x: Metric, y: Metric) -> None:
+    """Write each point's load beside it: on the best line, on all where there are few points."""
+    few = sum(len(line.levels) for line in named) <= 10
+    for line in named if few else named[:1]:
+        for level in line.levels:
+            a, b = level.measurement.value(x.name), level.measurement.value(y.name)
+            if a is not None and b is not None:
+                axes.annotate(
+                    f"{level.load.value:g}",
+                    (a, b),
+                    xytext=(0, 6),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize="small",
+                )
+
+
+def _draw_limits(axes: "Axes", budgets: Sequence[Budget], x: Metric, y: Metric) -> None:
+    """The budgets on the two metrics as lines, and axes on which all can be read."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    low, high = axes.dataLim.intervalx
+    limits = [budget.limit for budget in budgets if budget.metric == x]
+    if max(high, *limits, 0) > 20 * min(low, *limits, high):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
+    if y.unit == "infer/s":
+        axes.set_ylim(bottom=0)
+    for budget in budgets:
+        line: dict[str, Any] = {"color": _LIMIT, "linestyle": "--", "linewidth": 1.4}
+        text: dict[str, Any] = {
+            "text": f"budget: {constraint(budget)}",
+            "textcoords": "offset points",
+            "ha": "right",
+            "va": "bottom",
+            "color": _LIMIT,
+            "fontsize": "small",
+            "bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+        }
+        if budget.metric == x:
+            axes.axvline(budget.limit, **line)
+            along = axes.get_xaxis_transform()
+            axes.annotate(
+                **text, xy=(budget.limit, 0.03), xycoords=along, xytext=(-3, 0), rotation=90
+            )
+        elif budget.metric == y:
+            axes.axhline(budget.limit, **line)
+            along = axes.get_yaxis_transform()
+            axes.annotate(**text, xy=(0.98, budget.limit), xycoords=along, xytext=(0, 3))
+
+
+def _breakdown(name: str, levels: Sequence[Level]) -> bytes:
+    """Where the server's time goes at each load, and the throughput over it."""
+    figure, axes = _figure(f"{name}: server latency by part, and throughput")
+    bars = [
+        (at, parts)
+        for at, level in enumerate(levels)
+        if None not in (parts := [level.measurement.value(part) for part in SERVER_TIMES])
+    ]
+    where = [at for at, _ in bars]
+    bottom = [0.0] * len(bars)
+    for number, (part, colour) in enumerate(zip(SERVER_TIMES, _STACK, strict=True)):
+        heights = [parts[number] or 0.0 for _, parts in bars]
+        label = f"server {METRICS[part].label}"
+        axes.bar(where, heights, bottom=bottom, width=0.6, color=colour, label=label)
+        bottom = [a + b for a, b in zip(bottom, heights, strict=True)]
+    if not bars:
+        _say_missing(axes, levels, *(METRICS[part] for part in SERVER_TIMES))
+    right = axes.twinx()
+    right.spines["right"].set_visible(True)
+    right.grid(visible=False)
+    batches = sorted({level.batch_size for level in levels})
+    for batch in batches:
+        own = [(at, level) for at, level in enumerate(levels) if level.batch_size == batch]
+        rates = [level.measurement.value("throughput") for _, level in own]
+        gaps = [math.nan if rate is None else rate for rate in rates]
+        right.plot([at for at, _ in own], gaps, color=_DEFAULT, marker="o")
+    right.lines[0].set_label("throughput")
+    right.set_ylim(bottom=0)
+    right.set_ylabel("throughput (infer/s)")
+    axes.set_ylabel("average server latency (ms)")
+    axes.grid(visible=False, axis="x")
+    kinds = {level.load.kind for level in levels}
+    axes.set_xticks(
+        range(len(levels)),
+        [_tick(level.load, kinds=kinds, batches=batches) for level in levels],
+        rotation=90 if len(levels) > 16 else 0,
+    )
+    axes.set_xlabel(" or ".join(sorted(kind.replace("_", " ") for kind in kinds)))
+    figure.legend(loc="outside lower center", ncols=3)
+    return _png(figure)
+
+
+def _tick(load: Load, *, kinds: set[str], batches: list[int]) -> str:
+    text = f"{load.value:g}" if len(kinds) == 1 else f"{load.kind[0]} {load.value:g}"
+    return f"{text}\nbatch {load.batch_size}" if len(batches) > 1 else text
+
+
+def _figure(title: str) -> "tuple[Figure, Axes]":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.5), dpi=_DPI, layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(_short(title), loc="left", fontweight="bold", fontsize=10)
+    return figure, axes
+
+
+def _short(text: str, most: int = 80) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _png(figure: "Figure") -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

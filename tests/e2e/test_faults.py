@@ -1,0 +1,182 @@
+"""Interruptions and deaths: what was measured is kept, and nothing is left running.
+
+The project fixture checks after every test that no process of its run is left.
+"""
+
+import json
+import signal
+import time
+
+import pytest
+
+TWO_MODELS = """
+import pytest
+
+@pytest.mark.perf_sweep(model="add_sub", concurrency=[1])
+@pytest.mark.perf_budget(min_throughput=1)
+def test_first():
+    pass
+
+@pytest.mark.perf_sweep(model="troubled", concurrency=[1, 2])
+@pytest.mark.perf_budget(min_throughput=1)
+def test_troubled():
+    pass
+
+@pytest.mark.perf_sweep(model="add_sub", concurrency=[2], variants=[{}, {"max_batch_size": 4}])
+@pytest.mark.perf_budget(min_throughput=1)
+def test_last():
+    pass
+"""
+
+
+def results(project):
+    return json.loads((project.output / "results.json").read_text())
+
+
+def measured(project):
+    return [(m["variant"], m["concurrency"]) for m in results(project)["measurements"]]
+
+
+def statuses(project):
+    return {v["test"].partition("::")[2]: v["status"] for v in results(project)["verdicts"]}
+
+
+def wait_for(condition, within=60.0):
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def out(project):
+    return (project.path / "out.txt").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_session_keeps_what_it_measured(project, number):
+    project.model("troubled", "time.sleep(0.1)")
+    project.tests(TWO_MODELS)
+    run = project.start("--triton-perf-max-seconds=60", "-k", "first or troubled")
+    wait_for(lambda: "troubled_config_default at concurrency 1: " in out(project))
+    wait_for(lambda: project.processes("perf_analyzer"))
+    run.send_signal(number)
+    assert run.wait(30) == (2 if number == signal.SIGINT else 143), out(project)
+    assert measured(project) == [("add_sub_config_default", 1), ("troubled_config_default", 1)]
+    assert statuses(project)["test_first[default]"] == "passed"
+
+
+def test_a_killed_pytest_takes_server_and_load_with_it(project):
+    project.model("troubled", "time.sleep(0.1)")
+    project.tests(TWO_MODELS)
+    run = project.start("-k", "troubled")
+    wait_for(lambda: project.processes("perf_analyzer"))
+    assert project.processes("tritonserver")
+    run.kill()
+    run.wait()
+    project.assert_nothing_left(within=20)
+
+
+def test_a_killed_server_is_an_error_with_its_words_and_the_next_test_gets_another(project):
+    project.model("troubled", "os.kill(os.getppid(), 9)")
+    project.tests(TWO_MODELS)
+    result = project.run()
+    result.assert_outcomes(passed=3, errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*ERROR at setup of test_troubled*",
+            "troubled_config_default at concurrency 1: tritonserver ended while it was measured*",
+            "*successfully loaded 'troubled'*",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*Traceback*")
+    assert statuses(project) == {
+        "test_first[default]": "passed",
+        "test_last[default]": "passed",
+        "test_last[max_batch_size=4]": "passed",
+        "test_troubled[default]": "not_measured",
+    }
+
+
+def test_a_model_that_hangs_ends_within_the_time_given(project):
+    project.model("troubled", "time.sleep(600)")
+    project.tests(TWO_MODELS)
+    started = time.monotonic()
+    result = project.run("--triton-perf-max-seconds=6", "-k", "first or troubled")
+    assert time.monotonic() - started < 60
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*troubled_config_default at concurrency 1: *"])
+    assert measured(project) == [("add_sub_config_default", 1)]
+
+
+def test_a_model_that_fails_shows_its_own_words(project):
+    project.model("troubled", "raise ValueError('the weights are upside down')")
+    project.tests(TWO_MODELS)
+    result = project.run("-k", "troubled")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*the weights are upside down*"])
+    result.stdout.no_fnmatch_line("*Traceback*pytest_triton_perf*")
+
+
+def test_a_config_that_triton_refuses_shows_its_reason(project):
+    project.tests(
+        """
+        import pytest
+
+        @pytest.mark.perf_sweep(
+            model="add_sub", concurrency=1,
+            variants=[{"dynamic_batching.preferred_batch_size": [64]}, {}],
+        )
+        def test_it():
+            pass
+        """
+    )
+    result = project.run()
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.no_fnmatch_line("*During handling*")
+    result.stdout.fnmatch_lines(
+        [
+            "Triton refused add_sub_config_0 (dynamic_batching.preferred_batch_size=?64?): *",
+            "*preferred size must be <= max batch size*",
+        ]
+    )
+
+
+def test_stop_at_the_first_failure_keeps_results(project):
+    project.model("troubled", "pass")
+    project.tests(
+        TWO_MODELS.replace("min_throughput=1)\ndef test_tr", "min_throughput=1e9)\ndef test_tr")
+    )
+    result = project.run("-x")
+    assert result.ret == 1
+    assert "troubled_config_default" in {variant for variant, _ in measured(project)}
+    assert statuses(project)["test_troubled[default]"] == "failed"
+
+
+def test_a_timeout_of_pytest_timeout_leaves_nothing_running(project):
+    project.model("troubled", "time.sleep(600)")
+    project.tests(TWO_MODELS)
+    result = project.run("--timeout=8", "--timeout-method=thread", "-k", "troubled")
+    assert result.ret != 0
+    project.assert_nothing_left(within=20)
+
+
+def test_a_port_in_use_is_named(project):
+    import socket
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        project.tests(TWO_MODELS)
+        result = project.run(f"--triton-server-arg=--http-port={port}", "-k", "first")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([f"port {port} of 127.0.0.1, wanted by the server argument*"])
+
+
+def test_reports_that_cannot_be_written_do_not_hide_the_verdicts(project):
+    project.tests(TWO_MODELS)
+    # A folder where a report's file should go: only that report cannot be written.
+    (project.output / "summary.md").mkdir(parents=True)
+    result = project.run("-k", "first", reports="json,md")
+    result.stdout.fnmatch_lines(["passed *throughput >= 1 infer/s*", "*summary.md*"])
+    assert measured(project) == [("add_sub_config_default", 1)]

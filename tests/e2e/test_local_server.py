@@ -1,0 +1,378 @@
+"""A tritonserver of our own: started, loaded, refused, killed and stopped for real."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from pytest_triton_perf.domain.variants import Variant
+from pytest_triton_perf.errors import ServerError, UsageError
+from pytest_triton_perf.servers.base import ServerSpec
+from pytest_triton_perf.servers.embedded import find_server
+from pytest_triton_perf.servers.local import LocalLauncher, LocalServer, _Ports
+from pytest_triton_perf.servers.model_config import apply_overrides, read_config
+
+MODEL = """
+import triton_python_backend_utils as pb
+
+class TritonPythonModel:
+    @staticmethod
+    def auto_complete_config(config):
+        config.add_input({"name": "X", "data_type": "TYPE_FP32", "dims": [4]})
+        config.add_output({"name": "Y", "data_type": "TYPE_FP32", "dims": [4]})
+        config.set_max_batch_size(4)
+        return config
+
+    def execute(self, requests):
+        inputs = [pb.get_input_tensor_by_name(r, "X").as_numpy() for r in requests]
+        return [pb.InferenceResponse([pb.Tensor("Y", 2 * x)]) for x in inputs]
+"""
+TENSORS = """
+input { name: "X" data_type: TYPE_FP32 dims: [ 4 ] }
+output { name: "Y" data_type: TYPE_FP32 dims: [ 4 ] }
+"""
+CONFIG = f'backend: "python"\nmax_batch_size: 4\n{TENSORS}'
+STEP = 'step {{ model_name: "{}" model_version: -1 input_map {{ key: "X" value: "{}" }} ' + (
+    'output_map {{ key: "Y" value: "{}" }} }}'
+)
+ENSEMBLE = (
+    f'platform: "ensemble"\nmax_batch_size: 4\n{TENSORS}'
+    f"ensemble_scheduling {{ {STEP.format('double', 'X', 'M')} {STEP.format('again', 'M', 'Y')} }}"
+)
+
+
+def add_model(repository, name, source=MODEL, config=CONFIG):
+    (repository / name / "1").mkdir(parents=True)
+    if source:
+        (repository / name / "1" / "model.py").write_text(source)
+    if config:
+        (repository / name / "config.pbtxt").write_text(config)
+
+
+def snapshot(folder):
+    return {
+        path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes())
+        for path in [folder, *folder.rglob("*")]
+    }
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    repository = tmp_path_factory.mktemp("models")
+    add_model(repository, "double")
+    add_model(repository, "again")
+    add_model(repository, "completed", config=None)
+    add_model(repository, "broken", source="import no_such_module\n")
+    add_model(repository, "chain", source=None, config=ENSEMBLE)
+    return repository
+
+
+@pytest.fixture(scope="module")
+def launcher():
+    return LocalLauncher(find_server(), gpus="none")
+
+
+@pytest.fixture(scope="module")
+def shared(launcher, repository):
+    """A server for the tests that leave it usable."""
+    server = launcher.start(ServerSpec(repository=repository))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own(launcher, repository):
+    """Starts servers that their test may break; they end with it."""
+    started = []
+
+    def start(*server_args):
+        started.append(launcher.start(ServerSpec(repository=repository, server_args=server_args)))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.begin_stop()
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def variant(repository):
+    def make(model, overrides=None):
+        config = read_config(repository / model)
+        name = f"{model}_config_{overrides or 'default'}"
+        if config is None:
+            return Variant(model=model, name=name, overrides=overrides or {})
+        config = apply_overrides(model, config, overrides or {})
+        return Variant(model=model, name=name, overrides=overrides or {}, config=config)
+
+    return make
+
+
+def instances(server):
+    return {process.pid for process in psutil.Process(server.pid).children(recursive=True)}
+
+
+def infer(server, model):
+    from tritonclient.grpc import InferInput
+
+    x = np.arange(4, dtype=np.float32).reshape(1, 4)
+    tensor = InferInput("X", [1, 4], "FP32")
+    tensor.set_data_from_numpy(x)
+    return (server.client.infer(model, [tensor]).as_numpy("Y") / x[0, 1])[0].tolist()
+
+
+def listening(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_started_server_answers_and_serves_nothing_yet(shared):
+    assert shared.alive()
+    assert shared.version.count(".") == 2
+    assert shared.client.is_server_ready()
+    assert all(listening(int(url.split(":")[1])) for url in (shared.http_url, shared.metrics_url))
+    assert "Started GRPCInferenceService at " + shared.grpc_url in shared.logs()
+    assert shared._shm_prefix in " ".join(psutil.Process(shared.pid).cmdline())
+
+
+def test_each_variant_is_loaded_freshly_and_the_default_comes_back(shared, variant):
+    config = shared.load(variant("double"))
+    assert config["instance_group"][0]["count"] == 1
+    assert infer(shared, "double") == [0, 2, 4, 6]
+    default = instances(shared)
+    assert len(default) == 1
+
+    config = shared.load(variant("double", {"instance_group.count": 2}))
+    assert config["instance_group"][0]["count"] == 2
+    two = instances(shared)
+    assert len(two) == 2
+    assert not two & default
+
+    config = shared.load(variant("double", {"dynamic_batching.max_queue_delay_microseconds": 50}))
+    assert config["dynamic_batching"]["max_queue_delay_microseconds"] == "50"
+    assert len(instances(shared)) == 1
+
+    config = shared.load(variant("double"))
+    assert "dynamic_batching" not in config
+    assert len(instances(shared)) == 1
+
+
+def test_the_served_variant_is_not_loaded_again(shared, variant):
+    config = shared.load(variant("double"))
+    before = instances(shared)
+    assert shared.load(variant("double")) == config
+    assert instances(shared) == before
+
+
+def test_a_model_without_a_config_file_is_varied_from_what_triton_completed(shared, variant):
+    assert shared.load(variant("completed"))["max_batch_size"] == 4
+    config = shared.load(variant("completed", {"instance_group.count": 2}))
+    assert config["instance_group"][0]["count"] == 2
+    assert config["max_batch_size"] == 4
+    assert len(instances(shared)) == 2
+    with pytest.raises(UsageError, match=r"model 'completed': nosuch: ModelConfig has no field"):
+        shared.load(variant("completed", {"nosuch": 2}))
+
+
+def test_an_ensemble_brings_its_models_and_takes_them_away(shared, variant):
+    shared.load(variant("chain"))
+    assert infer(shared, "chain") == [0, 4, 8, 12]
+    assert len(instances(shared)) == 2
+    shared.load(variant("double"))
+    assert len(instances(shared)) == 1
+
+
+def test_a_refused_variant_shows_tritons_reason_and_the_next_one_is_served(shared, variant):
+    with pytest.raises(ServerError) as error:
+        shared.load(variant("double", {"instance_group.kind": "KIND_GPU"}))
+    first, hint, *log = str(error.value).splitlines()
+    assert first.startswith("Triton refused double_config_{")
+    assert "(instance_group.kind=KIND_GPU): load failed for model 'double'" in first
+    assert first.endswith("has kind KIND_GPU but no GPUs are available")
+    assert hint == "Hint: correct the variant. The end of Triton's log:"
+    assert "failed to load 'double'" in "\n".join(log)
+    shared.load(variant("double"))
+    assert len(instances(shared)) == 1
+
+
+def test_a_model_that_raises_is_named_with_the_users_path(shared, variant, repository):
+    with pytest.raises(ServerError, match="No module named 'no_such_module'") as error:
+        shared.load(variant("broken"))
+    assert f"{repository}/broken/1/model.py(1)" in str(error.value)
+    assert "Hint: correct the model or its config.pbtxt." in str(error.value)
+
+
+def test_a_config_that_the_model_changes_is_not_measured_under_the_wrong_name(shared, variant):
+    with pytest.raises(ServerError, match=r"max_batch_size is 4 where 2 was asked for\nHint: "):
+        shared.load(variant("completed", {"max_batch_size": 2}))
+    with pytest.raises(ServerError, match="cannot be measured"):
+        shared.load(variant("completed", {"max_batch_size": 2}))
+
+
+def test_the_repository_is_only_read(own, variant, repository):
+    before = snapshot(repository)
+    server = own()
+    server.load(variant("double", {"instance_group.count": 2}))
+    server.load(variant("completed"))
+    assert snapshot(repository) == before
+
+
+@pytest.mark.parametrize("form", [("--http-port={}",), ("--http-port", "{}")])
+def test_a_port_in_use_is_an_error_before_the_start(own, form):
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        with pytest.raises(ServerError) as error:
+            own(*(part.format(port) for part in form))
+    assert f"port {port} of 127.0.0.1, wanted by the server argument --http-port" in str(
+        error.value
+    )
+    assert "Address already in use. Give another port or drop the argument" in str(error.value)
+
+
+def test_a_port_is_a_number(own):
+    with pytest.raises(UsageError, match=r"--grpc-port: a port is a number, not 'x'"):
+        own("--grpc-port=x")
+    with pytest.raises(UsageError, match=r"--grpc-port: a port is a number, not ''"):
+        own("--grpc-port")
+
+
+def test_two_servers_cannot_share_a_grpc_port(own):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = own("--grpc-port", str(port))
+    assert server.grpc_url == f"127.0.0.1:{port}"
+    assert server.client.is_server_ready()
+    with pytest.raises(ServerError, match=f"port {port} of 127.0.0.1, .* --grpc-port"):
+        own(f"--grpc-port={port}")
+
+
+def test_a_chosen_port_that_is_taken_meanwhile_is_chosen_anew(own, monkeypatch):
+    free = _Ports.choose
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        http_taken, grpc_taken = (
+            replace(free(()), **{name: busy.getsockname()[1]}) for name in ("http", "grpc")
+        )
+        choices = [http_taken, grpc_taken, free(())]
+        monkeypatch.setattr(_Ports, "choose", lambda args: choices.pop(0))
+        assert own().alive()
+        choices = [http_taken, grpc_taken, http_taken]
+        with pytest.raises(ServerError, match=r"HTTP service: .* already in use"):
+            own()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--nosuch=3"], "unrecognized option '--nosuch=3'"),
+        (["--grpc-address=127.0.0.1", "--http-thread-count=x"], "http-thread-count"),
+        (["--model-control-mode=none", "--load-model=double"], "load-model"),
+    ],
+)
+def test_a_wrong_argument_is_told_at_once_in_tritons_words(own, arguments, words):
+    began = time.monotonic()
+    with pytest.raises(ServerError) as error:
+        own(*arguments)
+    assert time.monotonic() - began < 30
+    assert str(error.value).startswith("tritonserver exited with 1 before it was ready. Its last")
+    assert words in str(error.value)
+    assert "Usage" not in str(error.value)
+    assert "Hint: correct what it names; extra arguments come from --triton-" in str(error.value)
+
+
+def test_a_server_that_is_never_ready_is_given_up_and_ended(repository):
+    launcher = LocalLauncher(find_server(), gpus="none", start_seconds=1)
+    before = instances_of(os.getpid())
+    with pytest.raises(ServerError) as error:
+        launcher.start(ServerSpec(repository=repository, server_args=("--allow-http=false",)))
+    assert "was not ready within 1 s: http://127.0.0.1:" in str(error.value)
+    assert "/v2/health/ready did not answer. Its last words:\n    " in str(error.value)
+    assert "Hint: is the machine overloaded, or HTTP switched off" in str(error.value)
+    assert instances_of(os.getpid()) == before
+
+
+def instances_of(pid):
+    return {process.pid for process in psutil.Process(pid).children(recursive=True)}
+
+
+def test_a_killed_server_is_known_and_leaves_nothing(own, variant):
+    server = own()
+    server.load(variant("double"))
+    stubs = [psutil.Process(pid) for pid in instances(server)]
+    os.kill(server.pid, signal.SIGKILL)
+    with pytest.raises(ServerError) as error:
+        server.load(variant("again"))
+    assert "tritonserver was killed by SIGKILL; it was to load again_config" in str(error.value)
+    assert "successfully loaded 'double'" in str(error.value)
+    assert not server.alive()
+    server.stop()
+    assert_gone(server, stubs)
+
+
+def test_stop_leaves_nothing_and_can_be_repeated(own, variant):
+    server = own()
+    server.load(variant("double"))
+    family = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+    assert list(Path("/dev/shm").glob(f"{server._shm_prefix}*"))
+    server.begin_stop()
+    server.stop()
+    server.stop()
+    assert not server.alive()
+    assert "successfully loaded 'double'" in server.logs()
+    assert_gone(server, family)
+
+
+def assert_gone(server, processes):
+    _, left = psutil.wait_procs(processes, timeout=5)
+    assert [p for p in left if p.status() != psutil.STATUS_ZOMBIE] == []
+    assert list(Path("/dev/shm").glob(f"{server._shm_prefix}*")) == []
+    assert not server._workdir.exists()
+
+
+def test_a_server_that_was_never_launched_can_be_stopped(repository):
+    server = LocalServer(ServerSpec(repository=repository), _Ports.choose(()))
+    assert (server.pid, server.logs(), server.alive()) == (None, "", False)
+    server.stop()
+    assert not server._workdir.exists()
+
+
+def test_a_killed_pytest_takes_its_server_with_it(repository):
+    script = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from pytest_triton_perf.servers.base import ServerSpec\n"
+        "from pytest_triton_perf.servers.embedded import find_server\n"
+        "from pytest_triton_perf.servers.local import LocalLauncher\n"
+        "launcher = LocalLauncher(find_server(), gpus='none')\n"
+        "server = launcher.start(ServerSpec(repository=Path(sys.argv[1])))\n"
+        "print(server.pid, server._workdir, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", script, str(repository)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        pid, workdir = parent.stdout.readline().split()
+        server = psutil.Process(int(pid))
+        parent.kill()
+    psutil.wait_procs([server], timeout=15)
+    assert not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
+    subprocess.run(["rm", "-r", workdir], check=True)
+
+
+def test_a_launcher_describes_itself(launcher):
+    description = launcher.describe()
+    assert description["launch"] == "local"
+    assert description["server_gpus"] == "none"
+    assert Path(description["server"]).name == "tritonserver"

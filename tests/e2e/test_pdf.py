@@ -1,0 +1,150 @@
+"""Both PDF engines, for real: what they write is read back."""
+
+import os
+import re
+import runpy
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pypdf
+import pytest
+
+from pytest_triton_perf.domain.variants import Variant
+from pytest_triton_perf.reports import write_reports
+from pytest_triton_perf.reports.pdf import by_fpdf2, by_wkhtmltopdf, find_wkhtmltopdf, pages
+
+SAMPLE = runpy.run_path(str(Path(__file__).parents[1] / "unit" / "sample_run.py"))
+SUMMARY = Path("reports/summaries/add_sub/result_summary.pdf")
+DETAILED = Path("reports/detailed/resnet_config_0/detailed_report.pdf")
+WORDS = {
+    SUMMARY: [
+        "Result summary: add_sub",
+        "In 25 measurements across 5 configurations, add_sub_config_1 provides the best "
+        "throughput: 5997 infer/sec. This is a 12% gain over the default configuration "
+        "(5355 infer/sec), under the given constraints.",
+        "p99 latency ≤ 5 ms at every load",
+        "Best configurations",
+        "5,997.5",
+        "enabled, 100 µs",
+        "Budgets",
+        "1.08 ms (21.6%) over the limit",
+        "no NVIDIA driver: libnvidia-ml.so.1 was not found",
+        "Environment",
+        "Xeon Platinum 8488C",
+    ],
+    DETAILED: [
+        "Detailed report: resnet_config_0",
+        "NVIDIA A10G (24.1 GB, GPU-6f4d2a31-0b7c-4c0e-9a53-1d2f3e4a5b6c)",
+        "instance_group.count = 2, max_batch_size = 8",
+        "What the client saw",
+        "What the server and the machine did",
+        "425.3",
+        "120.0 MB (4.0%) over the limit",
+    ],
+}
+
+
+@pytest.fixture
+def wkhtmltopdf():
+    if found := find_wkhtmltopdf():
+        return found
+    if os.environ.get("CI"):
+        pytest.fail("wkhtmltopdf is missing: apt-get install -y wkhtmltopdf")
+    pytest.skip("wkhtmltopdf is missing (apt-get install -y wkhtmltopdf): its PDFs are NOT tested")
+
+
+@pytest.fixture
+def no_wkhtmltopdf(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_wkhtmltopdf() is None
+
+
+def letters(path):
+    """The text of a PDF without white space, which the engines place as they like."""
+    reader = pypdf.PdfReader(path)
+    return re.sub(r"\s", "", "".join(page.extract_text() for page in reader.pages))
+
+
+def images(path):
+    return sum(len(page.images) for page in pypdf.PdfReader(path).pages)
+
+
+def check(output):
+    for path, words in WORDS.items():
+        text = letters(output / path)
+        for word in words:
+            assert re.sub(r"\s", "", word) in text
+        for page in pypdf.PdfReader(output / path).pages:
+            assert [round(float(side)) for side in page.mediabox[2:]] == [595, 842]
+    assert images(output / SUMMARY) == 2
+    assert images(output / DETAILED) == 1
+
+
+@pytest.mark.usefixtures("wkhtmltopdf")
+def test_wkhtmltopdf_writes_the_reports(tmp_path):
+    assert write_reports(SAMPLE["sample_run"](), tmp_path / "out", ("pdf",)) == []
+    check(tmp_path / "out")
+    assert "Qt" in pypdf.PdfReader(tmp_path / "out" / SUMMARY).metadata["/Producer"]
+
+
+@pytest.mark.usefixtures("no_wkhtmltopdf")
+def test_without_it_fpdf2_writes_the_same(tmp_path):
+    assert write_reports(SAMPLE["sample_run"](), tmp_path / "out", ("pdf",)) == []
+    check(tmp_path / "out")
+    assert "fpdf2" in pypdf.PdfReader(tmp_path / "out" / SUMMARY).metadata["/Producer"]
+
+
+class Texts(HTMLParser):
+    """The texts of a page."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.found = []
+        self.feed(html)
+
+    def handle_data(self, data):
+        if text := re.sub(r"\s", "", data):
+            self.found.append(text)
+
+
+def test_both_engines_write_every_text_of_the_template(tmp_path, wkhtmltopdf):
+    for path, page in pages(SAMPLE["sample_run"](), {}).items():
+        texts = Texts(page(css=False)).found
+        assert len(texts) > 50
+        for written in (by_fpdf2(page), by_wkhtmltopdf(page, wkhtmltopdf)):
+            pdf = tmp_path / "one.pdf"
+            pdf.write_bytes(written)
+            missing = [text for text in texts if text not in letters(pdf)]
+            assert missing == [], path
+
+
+def test_an_engine_that_fails_is_named_and_replaced(tmp_path, monkeypatch):
+    broken = tmp_path / "wkhtmltopdf"
+    broken.write_text("#!/bin/sh\necho 'QFont: no fonts at all' >&2\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    run = SAMPLE["run_of"](SAMPLE["add_sub_sweeps"]()[:1], [])
+    problems = write_reports(run, tmp_path / "out", ("pdf",))
+    assert len(problems) == 2
+    for problem in problems:
+        assert problem.startswith(f"{tmp_path / 'out' / 'reports'}/")
+        assert f"{broken} failed, so fpdf2 wrote it: exit code 3: QFont: no fonts" in problem
+    assert "Resultsummary:add_sub" in letters(tmp_path / "out" / SUMMARY)
+
+
+@pytest.mark.parametrize("engine", ["wkhtmltopdf", "no_wkhtmltopdf"])
+def test_names_are_words_and_never_markup(engine, request, tmp_path, caplog):
+    request.getfixturevalue(engine)
+    secret = tmp_path / "secret.txt"
+    secret.write_text("do-not-print")
+    name = f'덧셈 "<b>x</b><script>1</script><img src="{secret}"><iframe src="file://{secret}">'
+    chosen = Variant(model=name, name=f"{name}_config_default", config={"name": name})
+    run = SAMPLE["run_of"]([SAMPLE["sweep"](chosen, 100, 10, test=f"{name}\udc80")], [])
+    output = tmp_path / "out"
+    assert write_reports(run, output, ("pdf",)) == []
+    (path,) = output.glob("reports/summaries/*/result_summary.pdf")
+    text = letters(path)
+    assert "<b>x</b><script>1</script><imgsrc=" in text
+    assert "do-not-print" not in text
+    assert images(path) == 2
+    assert [record.getMessage() for record in caplog.records if "HTML" in record.getMessage()] == []

@@ -1,0 +1,341 @@
+"""The load generator with the real perf_analyzer on a real server."""
+
+import contextlib
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pytest_triton_perf.domain.levels import Load
+from pytest_triton_perf.errors import LoadError
+from pytest_triton_perf.load.base import LoadReport, Traffic, WireProtocol
+from pytest_triton_perf.load.perf_analyzer import (
+    PerfAnalyzer,
+    PerfAnalyzerBinary,
+    find_perf_analyzer,
+)
+from pytest_triton_perf.servers.base import ServerSpec
+from pytest_triton_perf.servers.embedded import find_server
+from pytest_triton_perf.servers.local import LocalLauncher, LocalServer
+
+MODEL = """
+import time
+import triton_python_backend_utils as pb
+
+class TritonPythonModel:
+    def execute(self, requests):
+        answers = []
+        for request in requests:
+            x = pb.get_input_tensor_by_name(request, "X").as_numpy()
+            {execute}
+            answers.append(pb.InferenceResponse([pb.Tensor("Y", x)]))
+        return answers
+"""
+STREAMING_MODEL = """
+import triton_python_backend_utils as pb
+
+class TritonPythonModel:
+    def execute(self, requests):
+        for request in requests:
+            x = pb.get_input_tensor_by_name(request, "X").as_numpy()
+            sender = request.get_response_sender()
+            for _ in range(3):
+                sender.send(pb.InferenceResponse([pb.Tensor("Y", x)]))
+            sender.send(flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+"""
+SEVENS = "assert (x == 7).all(), f'not seven: {x.flat[0]}'"
+
+
+def add_model(
+    repository: Path, name: str, code: str, *, dims: str = "4", count: int = 1, config: str = ""
+) -> None:
+    folder = repository / name / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.py").write_text(code)
+    (folder.parent / "config.pbtxt").write_text(
+        f'backend: "python"\nmax_batch_size: 8\n{config}\n'
+        f"input {{ name: 'X' data_type: TYPE_FP32 dims: [ {dims} ] }}\n"
+        f"output {{ name: 'Y' data_type: TYPE_FP32 dims: [ {dims} ] }}\n"
+        f"instance_group {{ kind: KIND_CPU count: {count} }}\n"
+    )
+
+
+@contextlib.contextmanager
+def running(repository: Path) -> Iterator[LocalServer]:
+    """A server with all models of the repository."""
+    launcher = LocalLauncher(find_server(None), gpus="none")
+    server = launcher.start(ServerSpec(repository=repository))
+    try:
+        for model in sorted(repository.iterdir()):
+            server.client.load_model(model.name)
+        yield server
+    finally:
+        if server.pid is not None and server.alive():
+            os.kill(server.pid, signal.SIGKILL)  # it would wait for the hung model
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    repository = tmp_path_factory.mktemp("models")
+    add_model(repository, "echo", MODEL.format(execute="pass"))
+    add_model(repository, "sevens", MODEL.format(execute=SEVENS))
+    add_model(repository, "dynamic", MODEL.format(execute="pass"), dims="-1")
+    add_model(repository, "slow", MODEL.format(execute="time.sleep(0.4)"), count=4)
+    add_model(repository, "hung", MODEL.format(execute="time.sleep(60)"))
+    add_model(
+        repository,
+        "streaming",
+        STREAMING_MODEL,
+        config="model_transaction_policy { decoupled: true }",
+    )
+    with running(repository) as server:
+        yield server
+
+
+@pytest.fixture
+def generator() -> Iterator[PerfAnalyzer]:
+    before = set(psutil.Process().children(recursive=True))
+    yield PerfAnalyzer(find_perf_analyzer(None))
+    left = set(psutil.Process().children(recursive=True)) - before
+    assert [process for process in left if "perf_analyzer" in process.name()] == []
+
+
+def url_of(server: LocalServer, traffic: Traffic) -> str:
+    return server.grpc_url if traffic.protocol == "grpc" else server.http_url
+
+
+def measure(
+    generator: PerfAnalyzer,
+    server: LocalServer,
+    traffic: Traffic,
+    load: Load | None = None,
+    seconds: float = 15,
+) -> LoadReport:
+    return generator.run(
+        traffic, load or Load(concurrency=2), url=url_of(server, traffic), max_seconds=seconds
+    )
+
+
+def assert_whole(report: LoadReport) -> None:
+    assert report.missing == {}
+    assert report.requests is not None
+    assert report.requests > 0
+    for name in ("throughput", "avg_latency_ms", "p50_latency_ms", "p99_latency_ms"):
+        assert report.values[name] > 0
+    for name in ("queue_ms", "compute_input_ms", "compute_infer_ms", "compute_output_ms"):
+        assert report.values[name] >= 0
+    assert report.ended - report.started >= 3 * 1.2 * 0.25
+
+
+def test_describe(generator: PerfAnalyzer) -> None:
+    described = generator.describe()
+    assert described["name"] == "perf_analyzer"
+    assert described["version"] == find_perf_analyzer(None).version
+
+
+@pytest.mark.parametrize(
+    "traffic",
+    [
+        Traffic(model="echo"),
+        Traffic(model="echo", protocol="http", input_data="zero"),
+        Traffic(model="echo", input_data="random", percentiles=(50, 75, 99)),
+        Traffic(model="dynamic", shapes={"X": (3,)}),
+        Traffic(model="echo", shared_memory="system"),
+        Traffic(model="echo", protocol="http", extra_args=("-H", "x-name: a = b")),
+    ],
+    ids=lambda t: f"{t.protocol}-{t.input_data}-{t.shared_memory}",
+)
+def test_one_level(generator: PerfAnalyzer, server: LocalServer, traffic: Traffic) -> None:
+    generator.warm_up(traffic, Load(concurrency=2), url=url_of(server, traffic), max_seconds=10)
+    report = measure(generator, server, traffic)
+    assert_whole(report)
+    latencies = [name for name in report.values if name.startswith("p")]
+    assert latencies == [f"p{percentile}_latency_ms" for percentile in traffic.percentiles]
+
+
+def test_input_data_from_a_file_and_from_a_folder(
+    generator: PerfAnalyzer, server: LocalServer, tmp_path: Path
+) -> None:
+    """The model refuses everything but sevens; a path may have spaces."""
+    file = tmp_path / "my data.json"
+    file.write_text(json.dumps({"data": [{"X": [7.0, 7.0, 7.0, 7.0]}]}))
+    folder = tmp_path / "my data"
+    folder.mkdir()
+    (folder / "X").write_bytes(struct.pack("4f", 7, 7, 7, 7))
+    assert_whole(measure(generator, server, Traffic(model="sevens", input_data=file)))
+    http = Traffic(model="sevens", input_data=str(folder), protocol="http")
+    assert_whole(measure(generator, server, http))
+
+
+def test_request_rate_and_batch_size(generator: PerfAnalyzer, server: LocalServer) -> None:
+    report = measure(
+        generator, server, Traffic(model="echo"), Load(request_rate=40.5, batch_size=4)
+    )
+    assert_whole(report)
+    # A hundred requests need a window longer than the base one, known before the first run.
+    assert report.ended - report.started > 2
+
+
+def test_streaming(generator: PerfAnalyzer, server: LocalServer) -> None:
+    report = measure(generator, server, Traffic(model="streaming", streaming=True))
+    assert_whole(report)
+    assert report.notes == ("decoupled model: latencies are those of the first response",)
+
+
+def test_a_proxy_in_the_environment_is_no_part_of_what_is_measured(
+    generator: PerfAnalyzer, server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    for traffic in (Traffic(model="echo"), Traffic(model="echo", protocol="http")):
+        assert_whole(measure(generator, server, traffic))
+
+
+def test_a_slow_model_gets_a_longer_window(generator: PerfAnalyzer, server: LocalServer) -> None:
+    traffic = Traffic(model="slow")
+    load = Load(concurrency=4)
+    generator.warm_up(traffic, load, url=server.grpc_url, max_seconds=8)
+    report = measure(generator, server, traffic, load, seconds=8)
+    assert_whole(report)
+    assert report.requests is not None
+    assert report.values["avg_latency_ms"] >= 400
+    # The base window takes 0.9 s; it grew towards a hundred requests, as far as 8 s allow.
+    assert 1.5 < report.ended - report.started < 8
+    assert 10 < report.requests < 100
+    assert report.notes == (f"p99 rests on only {report.requests} requests",)
+
+
+def test_a_model_too_slow_for_the_time_given(generator: PerfAnalyzer, server: LocalServer) -> None:
+    with pytest.raises(LoadError) as caught:
+        measure(generator, server, Traffic(model="slow"), Load(concurrency=1), seconds=1.4)
+    message = str(caught.value)
+    assert message.startswith("'slow' at concurrency 1 cannot be measured within 1.4 s: a request ")
+    assert "seems to take between 0.3 and " in message
+    assert "raise --triton-perf-max-seconds" in message
+
+
+def test_no_time_at_all(generator: PerfAnalyzer, server: LocalServer) -> None:
+    with pytest.raises(LoadError, match=r"cannot be measured within 0\.1 s: perf_analyzer needs"):
+        measure(generator, server, Traffic(model="echo"), seconds=0.1)
+
+
+@pytest.mark.parametrize(
+    ("traffic", "load", "advice"),
+    [
+        (Traffic(model="nope"), Load(concurrency=1), "has not loaded this model"),
+        (Traffic(model="dynamic"), Load(concurrency=1), "shapes={'X': (…)}"),
+        (Traffic(model="streaming"), Load(concurrency=1), "use streaming=True"),
+        (Traffic(model="echo"), Load(concurrency=1, batch_size=9), "max_batch_size of 8"),
+        (Traffic(model="sevens", input_data="zero"), Load(concurrency=1), "model failed"),
+        (Traffic(model="echo", input_data="/nowhere"), Load(concurrency=1), "'/nowhere'"),
+        (Traffic(model="echo", extra_args=("--no",)), Load(concurrency=1), "_args=('--no',)"),
+    ],
+)
+@pytest.mark.parametrize("call", ["run", "warm_up"])
+def test_errors_name_the_level_the_cause_and_the_way_out(
+    generator: PerfAnalyzer,
+    server: LocalServer,
+    call: str,
+    traffic: Traffic,
+    load: Load,
+    advice: str,
+) -> None:
+    with pytest.raises(LoadError) as caught:
+        getattr(generator, call)(traffic, load, url=server.grpc_url, max_seconds=10)
+    title, hint, words, *said = str(caught.value).splitlines()
+    assert title == f"perf_analyzer did not measure {traffic.model!r} at {load} (exit code 99)"
+    assert hint.startswith("  Hint: ")
+    assert advice in hint
+    assert words == "  perf_analyzer's last words:"
+    assert 1 <= len(said) <= 8
+
+
+def test_a_hung_model_ends_in_bounded_time(generator: PerfAnalyzer, server: LocalServer) -> None:
+    began = time.monotonic()
+    with pytest.raises(LoadError) as caught:
+        measure(generator, server, Traffic(model="hung"), Load(concurrency=1), seconds=2)
+    assert time.monotonic() - began < 6
+    message = str(caught.value)
+    assert message.startswith("perf_analyzer hung on 'hung' at concurrency 1 and was killed: ")
+    assert "had not ended after 2.0 s" in message
+    assert "perf_analyzer's last words:\n    " in message
+
+
+def test_an_interrupt_ends_perf_analyzer(generator: PerfAnalyzer, server: LocalServer) -> None:
+    timer = threading.Timer(1, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        measure(generator, server, Traffic(model="hung"), Load(concurrency=1))
+    timer.join()
+
+
+def test_perf_analyzer_ends_with_a_killed_parent(server: LocalServer) -> None:
+    code = (
+        "from pytest_triton_perf.load.perf_analyzer import *\n"
+        f"PerfAnalyzer(find_perf_analyzer(None)).run(Traffic(model='hung'), Load(concurrency=1),"
+        f" url={server.grpc_url!r}, max_seconds=30)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as parent:
+        try:
+            child = wait_for_perf_analyzer(parent.pid)
+        finally:
+            parent.kill()
+    child.wait(5)
+
+
+def wait_for_perf_analyzer(parent: int) -> psutil.Process:
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        for child in psutil.Process(parent).children():
+            if child.name() == "perf_analyzer" and "hung" in child.cmdline():
+                return child
+        time.sleep(0.05)
+    raise AssertionError("perf_analyzer was not started")
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_server_killed_under_load(
+    generator: PerfAnalyzer, tmp_path: Path, protocol: WireProtocol
+) -> None:
+    add_model(tmp_path / "models", "echo", MODEL.format(execute="time.sleep(0.05)"))
+    with running(tmp_path / "models") as server:
+        assert server.pid is not None
+        timer = threading.Timer(1, os.kill, [server.pid, signal.SIGKILL])
+        timer.start()
+        traffic = Traffic(model="echo", protocol=protocol)
+        with pytest.raises(LoadError) as caught:
+            measure(generator, server, traffic, Load(concurrency=2))
+        timer.join()
+    message = str(caught.value)
+    assert "perf_analyzer did not measure 'echo' at concurrency 2" in message
+    assert "no server answers at 127.0.0.1:" in message
+
+
+def fake(tmp_path: Path, script: str) -> PerfAnalyzer:
+    """A perf_analyzer that misbehaves in a way that the real one cannot be made to."""
+    path = tmp_path / "fake"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return PerfAnalyzer(PerfAnalyzerBinary(path=path, version="0", origin="test"))
+
+
+def test_a_run_without_any_report_is_repeated_once_and_then_an_error(tmp_path: Path) -> None:
+    generator = fake(tmp_path, f"echo run >> {tmp_path}/runs; echo all is well")
+    with pytest.raises(LoadError, match=r"(?s)did not measure .* \(exit code 0\).*all is well"):
+        generator.run(Traffic(model="m"), Load(concurrency=1), url="127.0.0.1:1", max_seconds=5)
+    assert (tmp_path / "runs").read_text() == "run\nrun\n"
+
+
+def test_a_crash_is_named(tmp_path: Path) -> None:
+    generator = fake(tmp_path, "kill -SEGV $$")
+    with pytest.raises(LoadError, match=r"(?s)\(killed by signal 11\).*\(it said nothing\)"):
+        generator.run(Traffic(model="m"), Load(concurrency=1), url="127.0.0.1:1", max_seconds=5)

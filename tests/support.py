@@ -1,0 +1,12 @@
+"""What test modules of all kinds share."""
+
+import os
+
+import pytest
+
+
+def missing_part(why: str) -> None:
+    """A real part is not here: in CI that is a failure, elsewhere a skip that says so."""
+    if os.environ.get("CI"):
+        pytest.fail(f"missing in CI: {why}", pytrace=False)
+    pytest.skip(f"REAL PART MISSING, NOT TESTED: {why}")

@@ -1,0 +1,215 @@
+"""What is told at collection: all of it at once, exit code 4, nothing started."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
+
+
+@pytest.fixture
+def collect(pytester):
+    shutil.copytree(QUICKSTART / "model_repository", pytester.path / "model_repository")
+
+    def collect(source, *args):
+        pytester.makepyfile(test_it=source)
+        return pytester.runpytest("--triton-perf", "-p", "no:cacheprovider", *args)
+
+    return collect
+
+
+def sweep(keys, budget=""):
+    mark = f"@pytest.mark.perf_budget({budget})" if budget else ""
+    return f"import pytest\n\n@pytest.mark.perf_sweep({keys})\n{mark}\ndef test_it(): pass\n"
+
+
+def dynamic(repository: Path) -> None:
+    config = repository / "add_sub" / "config.pbtxt"
+    config.write_text(config.read_text().replace("16", "-1"))
+
+
+@pytest.mark.parametrize(
+    ("keys", "budget", "message"),
+    [
+        (
+            "model='add_subb', concurrency=1",
+            "",
+            "model 'add_subb' is not in *model_repository (did you mean 'add_sub'?)*",
+        ),
+        (
+            "model='add_sub', concurency=1",
+            "",
+            "perf_sweep: unknown key 'concurency' (did you mean 'concurrency'?)",
+        ),
+        (
+            "model='add_sub', concurrency=[0]",
+            "",
+            "perf_sweep: concurrency: expected a whole number of at least 1, or a list of them, not 0",
+        ),
+        (
+            "model='add_sub', concurrency=1",
+            "p99_latncy_ms=5",
+            "perf_budget: unknown budget 'p99_latncy_ms' (did you mean 'p99_latency_ms'?)",
+        ),
+        (
+            "model='add_sub', concurrency=1",
+            "max_gpu_memory_mb=5",
+            "max_gpu_memory_mb cannot be measured: --triton-gpus=none",
+        ),
+        (
+            "model='add_sub', concurrency=1, variants={'max_bach_size': [8]}",
+            "",
+            "model 'add_sub': max_bach_size: ModelConfig has no field 'max_bach_size' (did you mean 'max_batch_size'?)*",
+        ),
+        (
+            "model='add_sub', concurrency=1, variants={'max_batch_size': ['many']}",
+            "",
+            "model 'add_sub': max_batch_size: 'many' cannot be used*",
+        ),
+    ],
+)
+def test_a_mistake_is_one_usage_error_with_its_place(collect, monkeypatch, keys, budget, message):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    result = collect(sweep(keys, budget), "--triton-gpus=none")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*test_it.py:3: test_it: {message}"])
+    assert "Traceback" not in result.stderr.str()
+
+
+def test_every_mistake_of_every_selected_test_is_told_at_once(collect):
+    result = collect(
+        """
+        import pytest
+
+        @pytest.mark.perf_sweep(model="add_sub", concurrency=0, batch_size=-1)
+        def test_first(): pass
+
+        @pytest.mark.perf_sweep(model="gone", concurrency=1, variants={"a": [1], "b": [2]})
+        def test_second(): pass
+
+        @pytest.mark.perf_sweep(model="deselected", concurrency=1)
+        def test_other(): pass
+
+        @pytest.mark.perf_budget(p99_latency_ms=1)
+        def test_third(): pass
+        """,
+        "-k",
+        "not other",
+    )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    lines = [line for line in result.errlines if "test_it.py" in line]
+    assert len(lines) == 3
+    assert "test_first: perf_sweep: batch_size: " in lines[0]
+    assert "model 'gone'" in lines[1]
+    assert "perf_budget needs a perf_sweep marker" in lines[2]
+
+
+def test_a_dynamic_shape_asks_for_shapes(collect, pytester):
+    dynamic(pytester.path / "model_repository")
+    result = collect(sweep("model='add_sub', concurrency=1"))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["*input 'INPUT0' of model 'add_sub' has a dynamic shape*shapes={'INPUT0': (16,)}*"]
+    )
+
+
+def test_a_missing_model_file_is_named(collect, pytester):
+    (pytester.path / "model_repository" / "add_sub" / "1" / "model.py").unlink()
+    result = collect(sweep("model='add_sub', concurrency=1"))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*model 'add_sub': *1/model.py is missing*"])
+
+
+def test_a_missing_repository_names_the_places_and_the_option(collect, pytester):
+    shutil.rmtree(pytester.path / "model_repository")
+    result = collect(sweep("model='add_sub', concurrency=1"))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["*there is no model repository: looked for *name it with --triton-model-repository"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--triton-server=/nowhere/tritonserver", "*/nowhere/tritonserver*"),
+        ("--perf-analyzer=/nowhere/pa", "*perf_analyzer at /nowhere/pa does not run*"),
+        ("--triton-perf-output=/proc/nothing", "*/proc/nothing*"),
+        ("--triton-perf-report=csv,pfd", "*--triton-perf-report: 'pfd' is not valid (did you mean"),
+        ("--triton-gpus=0", "*--triton-gpus: '0' is not valid; expected all, none, or GPU UUIDs*"),
+        ("--triton-perf-max-seconds=-1", "*--triton-perf-max-seconds: expected a number above 0*"),
+        ("--triton-launch=dokcer", "*--triton-launch: invalid choice: 'dokcer'*"),
+    ],
+)
+def test_an_option_that_cannot_work_is_a_usage_error(collect, option, message):
+    result = collect(sweep("model='add_sub', concurrency=1"), option)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message + "*"])
+    assert "Traceback" not in result.stderr.str()
+
+
+def test_collect_only_checks_and_starts_nothing(collect, pytester):
+    result = collect(sweep("model='add_sub', concurrency=1"), "--collect-only", "-q")
+    result.stdout.fnmatch_lines(["test_it.py::test_it?default?"])
+    assert result.ret == 0
+    assert not (pytester.path / "triton-perf-results").exists()
+
+
+def test_marked_classes_and_modules_need_no_fixture_argument(collect):
+    result = collect(
+        """
+        import pytest
+
+        pytestmark = pytest.mark.perf_sweep(model="add_sub", concurrency=1)
+
+        def test_function(): pass
+
+        class TestClass:
+            @pytest.mark.perf_sweep(
+                model="add_sub", concurrency=1, variants={"max_batch_size": [2, 4]}
+            )
+            def test_method(self): pass
+        """,
+        "--collect-only",
+        "-q",
+    )
+    result.stdout.fnmatch_lines(
+        [
+            "test_it.py::test_function?default?",
+            "test_it.py::TestClass::test_method?max_batch_size=2?",
+            "test_it.py::TestClass::test_method?max_batch_size=4?",
+        ]
+    )
+
+
+def test_options_have_ini_keys_and_the_command_line_wins(pytester):
+    from pytest_triton_perf.options import Settings
+
+    pytester.makeini(
+        """
+        [pytest]
+        triton_perf = true
+        triton_perf_output = from-ini
+        triton_perf_max_seconds = 7
+        triton_server_arg =
+            --log-verbose=1
+            --exit-timeout-secs=3
+        """
+    )
+    settings = Settings.from_config(pytester.parseconfig())
+    assert settings.enabled
+    assert settings.output == pytester.path / "from-ini"
+    assert settings.max_seconds == 7
+    assert settings.server_args == ("--log-verbose=1", "--exit-timeout-secs=3")
+    settings = Settings.from_config(
+        pytester.parseconfig("--triton-perf-max-seconds=9", "--triton-perf-report=csv,md")
+    )
+    assert settings.max_seconds == 9
+    assert settings.reports == ("csv", "md")
+
+
+def test_an_unmarked_test_that_asks_for_a_sweep_is_told_how(collect):
+    result = collect("def test_it(triton_sweep): pass")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*needs @pytest.mark.perf_sweep(model=*"])

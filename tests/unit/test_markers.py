@@ -1,0 +1,116 @@
+from pathlib import Path
+
+import pytest
+
+from pytest_triton_perf.domain.levels import Load
+from pytest_triton_perf.errors import UsageError
+from pytest_triton_perf.markers import parse_budgets, parse_sweep
+
+
+def sweep(**keys):
+    keys = {"model": "add_sub", "concurrency": [1, 2], **keys}
+    given = {key: value for key, value in keys.items() if value is not ...}
+    return parse_sweep(pytest.mark.perf_sweep(**given).mark, Path(__file__).parent)
+
+
+def budgets(**limits):
+    return parse_budgets([pytest.mark.perf_budget(**limits).mark], sweep())
+
+
+def test_the_defaults():
+    spec = sweep()
+    assert spec.loads == (Load(concurrency=1), Load(concurrency=2))
+    assert spec.variants == ({},)
+    assert spec.traffic.protocol == "grpc"
+    assert spec.traffic.percentiles == (50, 90, 95, 99)
+
+
+def test_batch_sizes_are_swept_too():
+    spec = sweep(concurrency=4, batch_size=[1, 8])
+    assert spec.loads == (Load(concurrency=4), Load(concurrency=4, batch_size=8))
+
+
+def test_request_rates_may_be_fractions():
+    spec = sweep(concurrency=..., request_rate=[0.5, 100])
+    assert spec.loads == (Load(request_rate=0.5), Load(request_rate=100.0))
+
+
+def test_input_data_is_looked_for_beside_the_test():
+    assert sweep(input_data=Path(__file__).name).traffic.input_data == Path(__file__)
+    assert sweep(input_data="zero").traffic.input_data == "zero"
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"concurency": [1]}, r"perf_sweep: unknown key 'concurency' \(did you mean 'concurrency'"),
+        ({"model": ...}, "model='…' names the model to measure"),
+        ({"concurrency": ...}, r"give the load: either concurrency=\[1, 2, 4\] or request_rate"),
+        ({"request_rate": [5]}, "give the load: either"),
+        ({"concurrency": 0}, "concurrency: expected a whole number of at least 1.* not 0"),
+        ({"concurrency": [1, -2]}, "expected a whole number of at least 1.* not -2"),
+        ({"concurrency": [1.5]}, "expected a whole number of at least 1.* not 1.5"),
+        ({"concurrency": [True]}, "not True"),
+        ({"concurrency": "auto"}, "expected a whole number of at least 1.* not 'auto'"),
+        ({"concurrency": []}, "concurrency: the list is empty"),
+        ({"concurrency": [2, 2]}, "a value appears twice"),
+        ({"batch_size": 0}, "batch_size: expected a whole number of at least 1.* not 0"),
+        ({"concurrency": ..., "request_rate": [0]}, "request_rate: expected a number above 0"),
+        (
+            {"concurrency": ..., "request_rate": [float("inf")]},
+            "request_rate: expected a number above 0",
+        ),
+        ({"protocol": "tcp"}, "protocol: expected 'grpc' or 'http', not 'tcp'"),
+        ({"shared_memory": "posix"}, "shared_memory: expected 'none', 'system' or 'cuda', not"),
+        ({"streaming": 1}, "streaming: expected True or False, not 1"),
+        ({"streaming": True, "protocol": "http"}, "streaming: needs protocol='grpc'"),
+        ({"input_data": "nowhere.json"}, "input_data: there is no file or directory .*nowhere.json"),
+        ({"input_data": 3}, "input_data: expected 'zero', 'random' or a path, not 3"),
+        ({"shapes": [16]}, "shapes: expected a mapping"),
+        ({"shapes": {"X": "16"}}, r"shapes\['X'\]: expected dimensions"),
+        ({"shapes": {"X": (0,)}}, r"shapes\['X'\]: dimensions are whole numbers above 0"),
+        ({"percentiles": 99}, "percentiles: expected a list"),
+        ({"percentiles": (99.9,)}, "percentiles: expected whole numbers from 1 to 99, not 99.9"),
+        ({"percentiles": (50, 75, 80)}, "perf_analyzer reports 50, 90, 95, 99 and one more"),
+        ({"variants": "search"}, "variants: expected a mapping"),
+        ({"server_args": "--x"}, "server_args: expected a list of texts"),
+        ({"perf_analyzer_args": ["-m", "other"]}, "-m"),
+    ],
+)
+def test_what_is_wrong_with_a_sweep_is_said(keys, message):
+    with pytest.raises(UsageError, match=message):
+        sweep(**keys)
+
+
+def test_everything_wrong_with_a_marker_is_said_at_once():
+    with pytest.raises(UsageError) as caught:
+        sweep(model=..., concurrency=0, variant={}, protocol="x")
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 4
+    assert all(line.startswith("perf_sweep: ") for line in lines)
+
+
+def test_budgets_of_one_marker_share_their_load():
+    first, second = budgets(p99_latency_ms=25, min_throughput=800, at={"concurrency": 2})
+    assert (first.name, first.limit, first.at) == ("p99_latency_ms", 25.0, {"concurrency": 2})
+    assert second.metric.name == "throughput"
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"p99_latncy_ms": 3}, r"perf_budget: unknown budget 'p99_latncy_ms' \(did you mean"),
+        ({"p99_latency_ms": -1}, "must be a positive number"),
+        ({}, "names no limit"),
+        ({"p99_latency_ms": 3, "at": 8}, "at: expected a mapping such as"),
+        ({"p99_latency_ms": 3, "at": {"concurency": 1}}, "at: unknown key 'concurency'"),
+        (
+            {"p99_latency_ms": 3, "at": {"concurrency": 8}},
+            "at: the sweep has no level with concurrency 8; it measures concurrency 1 and",
+        ),
+        ({"p75_latency_ms": 3}, r"add 75 to perf_sweep\(percentiles=…\)"),
+    ],
+)
+def test_what_is_wrong_with_a_budget_is_said(limits, message):
+    with pytest.raises(UsageError, match=message):
+        budgets(**limits)

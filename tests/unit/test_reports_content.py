@@ -1,0 +1,252 @@
+import dataclasses
+
+import pytest
+from sample_run import (
+    ENVIRONMENT,
+    GPU,
+    NO_GPU,
+    add_sub_sweeps,
+    measurement,
+    run_of,
+    sample_run,
+    sweep,
+    variant,
+)
+
+from pytest_triton_perf.domain.budgets import Budget
+from pytest_triton_perf.domain.levels import Load
+from pytest_triton_perf.domain.results import Run
+from pytest_triton_perf.domain.sweeps import Sweep
+from pytest_triton_perf.domain.variants import Variant
+from pytest_triton_perf.reports.content import (
+    best_level,
+    environment_rows,
+    facts,
+    hardware,
+    levels_of,
+    missing_notes,
+    satisfies,
+    summary_sentence,
+    tally,
+)
+from pytest_triton_perf.reports.tables import best_table, instances, level_table, verdict_table
+
+
+def budget(at=None, **limits):
+    ((name, limit),) = limits.items()
+    return Budget.from_keyword(name, limit, at)
+
+
+def test_the_sentence_of_a_gain_under_constraints():
+    run = run_of(add_sub_sweeps(), [budget(p99_latency_ms=5)])
+    assert summary_sentence(run, "add_sub") == (
+        "In 25 measurements across 5 configurations, add_sub_config_1 provides the best "
+        "throughput: 5997 infer/sec. This is a 12% gain over the default configuration "
+        "(5355 infer/sec), under the given constraints."
+    )
+
+
+def test_the_sentence_without_constraints():
+    run = run_of(add_sub_sweeps(), [])
+    assert summary_sentence(run, "add_sub") == (
+        "In 25 measurements across 5 configurations, add_sub_config_1 provides the best "
+        "throughput: 6512 infer/sec. This is a 12% gain over the default configuration "
+        "(5814 infer/sec), with no constraints given."
+    )
+
+
+@pytest.mark.parametrize(
+    ("peak", "words"),
+    [
+        (6877, "This is an 8% gain"),
+        (7065, "This is an 11% gain"),
+        (6385, "This is a 0.4% gain"),
+        (6360, "This is a gain of less than 0.1% over the default configuration (5814 infer/sec)"),
+    ],
+)
+def test_gains_of_all_sizes_read_well(peak, words):
+    run = run_of(
+        [sweep(variant("add_sub"), 6359, 181), sweep(variant("add_sub", 0), peak, 182)], []
+    )
+    assert words in summary_sentence(run, "add_sub")
+
+
+def test_the_sentence_where_the_default_is_the_best():
+    run = run_of(add_sub_sweeps()[::3], [budget(p99_latency_ms=5)])
+    assert summary_sentence(run, "add_sub") == (
+        "In 10 measurements across 2 configurations, the default configuration "
+        "add_sub_config_default provides the best throughput: 5355 infer/sec. No other "
+        "configuration gains over it, under the given constraints."
+    )
+
+
+def test_of_equals_the_default_is_the_best():
+    run = run_of([sweep(variant("add_sub", 0), 6359, 1), sweep(variant("add_sub"), 6359, 1)], [])
+    assert "the default configuration add_sub_config_default provides" in summary_sentence(
+        run, "add_sub"
+    )
+
+
+def test_the_sentence_of_a_single_configuration():
+    run = run_of(add_sub_sweeps()[2:3], [])
+    assert summary_sentence(run, "add_sub") == (
+        "In 5 measurements of 1 configuration, add_sub_config_1 provides at best 6512 infer/sec, "
+        "with no constraints given."
+    )
+
+
+def test_the_sentence_where_the_default_was_not_measured():
+    run = run_of(add_sub_sweeps()[1:], [budget(p99_latency_ms=5)])
+    assert summary_sentence(run, "add_sub").endswith(
+        "add_sub_config_1 provides the best throughput: 5997 infer/sec, under the given "
+        "constraints. The default configuration was not measured."
+    )
+
+
+def test_the_sentence_where_the_default_breaks_the_constraints():
+    run = run_of(add_sub_sweeps(), [budget(min_throughput=6500)])
+    assert summary_sentence(run, "add_sub").endswith(
+        "add_sub_config_1 provides the best throughput: 6512 infer/sec, under the given "
+        "constraints. The default configuration is within them at no measured load "
+        "(5814 infer/sec where it comes nearest)."
+    )
+
+
+def test_the_sentence_where_nothing_satisfies_the_constraints():
+    run = run_of(add_sub_sweeps(), [budget(p99_latency_ms=0.5)])
+    assert summary_sentence(run, "add_sub") == (
+        "In 25 measurements across 5 configurations, no configuration satisfies the constraints. "
+        "add_sub_config_1 at concurrency 1 (2849 infer/sec) comes nearest: "
+        "p99 latency 0.78 ms, 55.2% over the limit of 0.5 ms."
+    )
+
+
+def test_the_nearest_names_the_load_that_breaks_the_limit():
+    run = run_of(add_sub_sweeps(), [budget({"concurrency": 8}, p99_latency_ms=2)])
+    assert "comes nearest: p99 latency 2.95 ms at concurrency 8, " in summary_sentence(
+        run, "add_sub"
+    )
+
+
+def test_the_sentence_where_a_constraint_was_not_measured():
+    run = run_of(add_sub_sweeps(), [budget(max_gpu_memory_mb=4000)])
+    assert summary_sentence(run, "add_sub").endswith(
+        "no configuration is known to satisfy the constraints: GPU memory at every load was not "
+        f"measured ({NO_GPU})."
+    )
+
+
+def test_the_sentence_where_no_throughput_was_measured():
+    level = dataclasses.replace(
+        measurement(Load(concurrency=1), 100, 1), values={}, missing={"throughput": "it broke"}
+    )
+    chosen = Sweep(test="t", variant=variant("add_sub"), measurements=[level])
+    assert summary_sentence(run_of([chosen], []), "add_sub") == (
+        "In 1 measurement of 1 configuration, no throughput was measured: it broke."
+    )
+
+
+def test_a_configuration_that_breaks_its_limit_at_one_load_is_no_choice_at_another():
+    run = run_of(add_sub_sweeps(), [budget({"concurrency": 8}, p99_latency_ms=3)])
+    level, missed = best_level(run, levels_of(run, "add_sub"))
+    assert (level.sweep.variant.name, level.concurrency) == ("add_sub_config_1", 16)
+    assert missed.share == 0
+
+
+def test_a_test_without_budgets_gives_no_evidence_where_others_have_them():
+    judged, unjudged = add_sub_sweeps()[0], add_sub_sweeps()[2]
+    run = run_of([judged], [budget(p99_latency_ms=5)])
+    run = dataclasses.replace(run, sweeps=[judged, unjudged])
+    level, _ = best_level(run, levels_of(run, "add_sub"))
+    assert level.sweep.variant.name == "add_sub_config_default"
+
+
+def test_a_level_satisfies_only_what_applies_and_was_measured():
+    run = run_of(add_sub_sweeps()[:1], [budget({"concurrency": 8}, max_power_w=200)])
+    found = {level.concurrency: satisfies(run, level) for level in levels_of(run, "add_sub")}
+    assert found == {1: None, 2: None, 4: None, 8: False, 16: None}
+
+
+def test_the_facts_name_the_hardware_and_the_targets():
+    run = sample_run()
+    assert dict(facts(run, "resnet")) == {
+        "Model": "resnet",
+        "Measured on": f"NVIDIA A10G (24.1 GB, {GPU})",
+        "Triton": "2.51.0",
+        "Constraint targets": "GPU memory ≤ 3000 MB at every load",
+    }
+    assert hardware(run, "add_sub") == "CPU"
+    bare = Run(environment={}, sweeps=run.sweeps, verdicts=[])
+    assert facts(bare, "resnet")[1:] == [("Measured on", GPU), ("Constraint targets", "none")]
+
+
+def test_the_table_of_best_configurations():
+    table = best_table(sample_run(), "resnet")
+    assert table.header == [
+        "Model Config Name", "Load", "Within Constraints", "Dynamic Batching", "Max Batch Size",
+        "Total Instance Count", "p99 Latency (ms)", "Throughput (infer/sec)",
+        "Max CPU Memory Usage (MB)", "Max GPU Memory Usage (MB)", "Average GPU Utilization (%)",
+    ]  # fmt: skip
+    assert [row[:6] for row in table.rows] == [
+        ["resnet_config_default", "concurrency 8", "yes", "enabled, 50 µs", "8", "1"],
+        ["resnet_config_0", "concurrency 8", "no", "enabled, 50 µs", "8", "2"],
+    ]
+    assert [row[-2:] for row in table.rows] == [["2,310.5", "42.5"], ["3,120.0", "42.5"]]
+
+
+def test_a_budget_on_another_metric_has_its_column():
+    run = run_of(add_sub_sweeps(), [budget(p50_latency_ms=9), budget(max_power_w=200)])
+    table = best_table(run, "add_sub")
+    assert table.header[8:10] == ["p50 Latency (ms)", "GPU Power Usage (W)"]
+    assert table.rows[0][9] == "–"
+
+
+def test_what_is_not_known_of_a_config_is_not_made_up():
+    bare = Variant(model="add_sub", name="add_sub_config_default")
+    assert best_table(run_of([sweep(bare, 100, 10)], []), "add_sub").rows[0][2:5] == ["–"] * 3
+
+
+@pytest.mark.parametrize(
+    ("groups", "gpu", "expected"),
+    [
+        ([{"kind": "KIND_CPU", "count": 2}], False, {"CPU": 2}),
+        ([{"kind": "KIND_GPU", "count": 2, "gpus": [0, 1]}], True, {"GPU": 4}),
+        ([{"kind": "KIND_GPU"}, {"kind": "KIND_CPU", "count": "3"}], True, {"GPU": 1, "CPU": 3}),
+        ([{"count": 2}], True, {"GPU": 2}),
+        ([], False, {"CPU": 1}),
+    ],
+)
+def test_instances_follow_tritons_rules(groups, gpu, expected):
+    config = {"name": "m", "instance_group": groups}
+    chosen = Variant(model="m", name="m_config_0", config=config)
+    assert instances(chosen, has_gpu=gpu) == expected
+
+
+def test_columns_in_which_nothing_stands_are_left_out():
+    run = run_of(add_sub_sweeps(), [budget(p99_latency_ms=50)])
+    assert verdict_table(run.verdicts).header == [
+        "Verdict", "Configuration", "Budget", "Measured", "Test",
+    ]  # fmt: skip
+    one = level_table(run, levels_of(run, "add_sub")[:5], {"client"})
+    assert one.header[:3] == ["Load", "Within Constraints", "Throughput (infer/sec)"]
+    assert one.texts == 2
+
+
+def test_notes_say_each_reason_once():
+    run = run_of(add_sub_sweeps(), [])
+    assert missing_notes(levels_of(run, "add_sub")) == [
+        "GPU memory, GPU memory over idle server, GPU utilization and GPU power not measured: "
+        + NO_GPU
+    ]
+
+
+def test_the_tally_counts_the_worst_first():
+    assert tally(sample_run()) == "6 failed, 1 not measured, 6 passed"
+    assert tally(run_of(add_sub_sweeps(), [])) == "no budgets were set"
+
+
+def test_the_environment_is_flat_for_reading():
+    rows = environment_rows(run_of([], [], environment={**ENVIRONMENT, "args": ["-a", "-b"]}))
+    assert ("triton version", "2.51.0") in rows
+    assert ("gpus 1 name", "NVIDIA A10G") in rows
+    assert ("args", "-a, -b") in rows

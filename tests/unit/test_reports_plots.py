@@ -1,0 +1,123 @@
+import dataclasses
+import io
+import warnings
+
+import matplotlib as mpl
+import pytest
+from PIL import Image
+from sample_run import NO_GPU, add_sub_sweeps, crowd_run, measurement, run_of, sample_run, variant
+
+from pytest_triton_perf.domain.budgets import Budget
+from pytest_triton_perf.domain.levels import Load
+from pytest_triton_perf.domain.sweeps import Sweep
+from pytest_triton_perf.reports import plots
+
+
+@pytest.fixture
+def words(monkeypatch):
+    """Every word that is drawn, by picture in order of drawing."""
+    drawn = []
+    finish = plots._png
+
+    def read(figure):
+        from matplotlib.text import Text
+
+        drawn.append([t.get_text() for t in figure.findobj(Text) if t.get_text()])
+        return finish(figure)
+
+    monkeypatch.setattr(plots, "_png", read)
+    return drawn
+
+
+def test_the_pictures_and_their_names():
+    pictures = plots.draw(run_of(add_sub_sweeps()[:2], []))
+    assert sorted(pictures) == [
+        "detailed/add_sub_config_0/latency_breakdown.png",
+        "detailed/add_sub_config_default/latency_breakdown.png",
+        "simple/add_sub/cpu_mem_v_latency.png",
+        "simple/add_sub/throughput_v_latency.png",
+    ]
+    for png in pictures.values():
+        image = Image.open(io.BytesIO(png))
+        assert image.format == "PNG"
+        assert image.width > 800
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 10
+
+
+def test_a_picture_says_what_it_shows(words):
+    run = run_of(
+        add_sub_sweeps(),
+        [
+            Budget.from_keyword("p99_latency_ms", 5),
+            Budget.from_keyword("min_throughput", 4000, {"concurrency": 8}),
+        ],
+    )
+    plots.draw(run)
+    throughput, memory, *breakdowns = words
+    assert {
+        "add_sub: throughput against p99 latency",
+        "p99 latency (ms)",
+        "throughput (infer/s)",
+        "budget: p99 latency ≤ 5 ms at every load",
+        "budget: throughput ≥ 4000 infer/s at concurrency 8",
+        "numbers at the points: concurrency",
+        "16",
+    } <= set(throughput)
+    legend = [text for text in throughput if "config" in text or "other" in text]
+    assert legend == [
+        "add_sub_config_1", "add_sub_config_0", "add_sub_config_2", "add_sub_config_default",
+        "1 other",
+    ]  # fmt: skip
+    assert {"CPU memory (MB)", "budget: p99 latency ≤ 5 ms at every load"} <= set(memory)
+    assert {
+        "server queue", "server compute input", "server compute infer", "server compute output",
+        "throughput", "average server latency (ms)", "throughput (infer/s)", "concurrency",
+    } <= set(breakdowns[0])  # fmt: skip
+
+
+def test_a_crowd_stays_in_the_background(words, monkeypatch):
+    monkeypatch.setattr(plots, "_breakdown", lambda *args: b"")
+    plots.draw(crowd_run(40))
+    assert "36 others" in words[0]
+    assert sum("config" in text for text in words[0]) == 4
+
+
+def test_a_gpu_model_shows_gpu_memory_and_its_batches(words):
+    run = dataclasses.replace(sample_run(), sweeps=sample_run().sweeps[5:6])
+    assert "simple/resnet/gpu_mem_v_latency.png" in plots.draw(run)
+    assert "GPU memory (MB)" in words[1]
+    assert {"resnet_config_default, batch 1"} <= set(words[0])
+    assert {"1\nbatch 1", "8\nbatch 4"} <= set(words[2])
+
+
+def test_the_latency_is_the_one_with_the_budget():
+    run = run_of(add_sub_sweeps()[:1], [Budget.from_keyword("p90_latency_ms", 5)])
+    assert plots.latency_of(run, "add_sub").name == "p90_latency_ms"
+    assert plots.latency_of(run_of(add_sub_sweeps()[:1], []), "add_sub").name == "p99_latency_ms"
+
+
+def test_what_was_not_measured_is_said_in_the_picture(words):
+    level = measurement(Load(concurrency=1), 100, 1)
+    kept = {k: v for k, v in level.values.items() if "latency" in k or k == "throughput"}
+    level = dataclasses.replace(level, values=kept, missing={"cpu_memory_mb": NO_GPU})
+    run = run_of([Sweep(test="t", variant=variant("m"), measurements=[level])], [])
+    plots.draw(run)
+    assert f"CPU memory was not measured: {NO_GPU}" in words[1]
+    assert any("queue was not measured: not among" in text for text in words[2])
+
+
+def test_tests_of_the_same_variant_have_lines_of_their_own():
+    first, second = add_sub_sweeps()[0], dataclasses.replace(add_sub_sweeps()[0], test="t.py::http")
+    labels = [line.label for line in plots.lines_of(run_of([first, second], []), "add_sub")]
+    assert labels == [
+        "add_sub_config_default (test_add_sub[add_sub_config_default])",
+        "add_sub_config_default (http)",
+    ]
+
+
+def test_the_users_own_matplotlib_settings_neither_matter_nor_change():
+    with mpl.rc_context({"text.usetex": True, "figure.dpi": 33}), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert plots.draw(run_of(add_sub_sweeps()[:1], []))
+        assert mpl.rcParams["text.usetex"] is True
+        assert mpl.rcParams["figure.dpi"] == 33

@@ -1,0 +1,268 @@
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from pytest_triton_perf.probes import sampler as module
+from pytest_triton_perf.probes.base import Reading, SourceLost, over_idle, totals
+from pytest_triton_perf.probes.sampler import Sampler
+
+ONLY_WHEN_ASKED = 60.0
+"""A period that no test lives through: after the first sample, only ``read_now`` takes one."""
+
+Answer = Callable[[], Reading]
+
+
+class Scripted:
+    """A source that gives the answers of a list, the last one for ever, and knows when."""
+
+    def __init__(self, metrics: tuple[str, ...], *answers: Answer | Reading) -> None:
+        self.metrics = metrics
+        self._answers = list(answers)
+        self.times: list[float] = []
+        self.closed = 0
+
+    def read(self) -> Reading:
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        self.times.append(time.monotonic())
+        return answer() if callable(answer) else answer
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def failing(error: Exception) -> Answer:
+    def answer() -> Reading:
+        raise error
+
+    return answer
+
+
+def ram(*sizes_mb: float) -> Scripted:
+    return Scripted(("cpu_memory_mb",), *(Reading(cpu_memory_mb=size) for size in sizes_mb))
+
+
+def gpu(**values: float | None) -> Reading:
+    return Reading(gpus={"GPU-a": values})
+
+
+GPU = ("gpu_memory_mb", "gpu_memory_delta_mb", "gpu_utilization_pct", "power_w")
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def first_sample(probe: Scripted) -> None:
+    wait_for(lambda: bool(probe.times))
+
+
+def test_memory_is_the_peak_of_the_samples_of_the_interval_alone() -> None:
+    probe = ram(900, 100, 300, 200, 800)
+    with Sampler([probe], period_s=ONLY_WHEN_ASKED) as sampler:
+        first_sample(probe)
+        start = time.monotonic()
+        assert [sampler.read_now().cpu_memory_mb for _ in range(3)] == [100, 300, 200]
+        end = time.monotonic()
+        assert sampler.read_now().cpu_memory_mb == 800
+        assert sampler.summary(start, end) == Reading(cpu_memory_mb=300)
+
+
+def test_utilization_and_power_are_means_over_time() -> None:
+    probe = Scripted(GPU, gpu(), gpu(utilization_pct=0, power_w=100), gpu(utilization_pct=90))
+    with Sampler([probe], period_s=ONLY_WHEN_ASKED) as sampler:
+        first_sample(probe)
+        start = time.monotonic()
+        time.sleep(0.05)
+        sampler.read_now()
+        time.sleep(0.2)
+        sampler.read_now()
+        summary = sampler.summary(start, time.monotonic()).gpus["GPU-a"]
+    _, first, second = probe.times
+    expected = 90 * (second - first) / (second - start)
+    assert summary["utilization_pct"] == pytest.approx(expected, rel=0.05)
+    assert summary["power_w"] == 100  # the second sample had none, which is no zero
+
+
+def test_samples_are_taken_without_being_asked_for() -> None:
+    probe = ram(1)
+    with Sampler([probe], period_s=0.01):
+        wait_for(lambda: len(probe.times) >= 3)
+
+
+def test_a_dear_probe_is_read_less_often() -> None:
+    def burn() -> Reading:
+        until = time.thread_time() + 0.02
+        while time.thread_time() < until:
+            pass
+        return Reading(cpu_memory_mb=1)
+
+    dear, cheap = Scripted(("cpu_memory_mb",), burn), Scripted(GPU, gpu())
+    with Sampler([dear, cheap], period_s=0.01):
+        time.sleep(0.5)
+    assert len(dear.times) == 1
+    assert len(cheap.times) > 1
+
+
+def test_readings_of_all_probes_are_merged() -> None:
+    probes = [ram(5), Scripted(GPU, Reading(gpus=gpu(memory_mb=7).gpus, notes=("n", "n")))]
+    with Sampler(probes) as sampler:
+        reading = sampler.read_now()
+    assert reading == Reading(cpu_memory_mb=5, gpus={"GPU-a": {"memory_mb": 7}}, notes=("n",))
+
+
+def test_a_reason_is_dropped_where_another_sample_has_the_figure() -> None:
+    probe = Scripted(
+        GPU, Reading(gpus=gpu(power_w=None).gpus, missing={"power_w": "busy"}), gpu(power_w=50)
+    )
+    start = time.monotonic()
+    with Sampler([probe], period_s=ONLY_WHEN_ASKED) as sampler:
+        first_sample(probe)
+        sampler.read_now()
+        summary = sampler.summary(start, time.monotonic())
+    assert summary == gpu(power_w=50)
+
+
+def test_a_lost_source_is_missing_with_its_words_and_the_others_go_on() -> None:
+    lost = Scripted(GPU, gpu(memory_mb=1), failing(SourceLost("GPU a fell off the bus")))
+    with Sampler([lost, ram(5, 6)], period_s=ONLY_WHEN_ASKED) as sampler:
+        first_sample(lost)
+        start = time.monotonic()
+        reading = sampler.read_now()
+        summary = sampler.summary(start, time.monotonic())
+        sampler.read_now()
+    assert reading == Reading(cpu_memory_mb=6, missing=dict.fromkeys(GPU, "GPU a fell off the bus"))
+    assert summary == reading
+    assert len(lost.times) == 2
+
+
+def test_a_level_before_the_loss_keeps_its_figures() -> None:
+    probe = Scripted(("cpu_memory_mb",), Reading(cpu_memory_mb=5), failing(SourceLost("gone")))
+    start = time.monotonic()
+    with Sampler([probe], period_s=ONLY_WHEN_ASKED) as sampler:
+        first_sample(probe)
+        end = time.monotonic()
+        sampler.read_now()
+        assert sampler.summary(start, end) == Reading(cpu_memory_mb=5)
+
+
+def test_a_level_during_which_the_source_was_lost_has_no_figure() -> None:
+    probe = Scripted(("cpu_memory_mb",), Reading(cpu_memory_mb=5), failing(SourceLost("gone")))
+    start = time.monotonic()
+    with Sampler([probe], period_s=ONLY_WHEN_ASKED) as sampler:
+        first_sample(probe)
+        sampler.read_now()
+        summary = sampler.summary(start, time.monotonic())
+    assert summary == Reading(missing={"cpu_memory_mb": "gone"})
+
+
+def test_a_bug_of_a_probe_is_named_by_its_type() -> None:
+    probe = Scripted(("cpu_memory_mb",), failing(KeyError("pss")))
+    with Sampler([probe]) as sampler:
+        reading = sampler.read_now()
+    assert reading.missing == {"cpu_memory_mb": "the probe failed: KeyError: 'pss'"}
+
+
+def test_an_interval_without_a_sample_is_read_after_it_for_memory_alone() -> None:
+    probe = Scripted(GPU, gpu(memory_mb=1), gpu(memory_mb=2, utilization_pct=50, power_w=9))
+    with Sampler([probe], period_s=ONLY_WHEN_ASKED) as sampler:
+        first_sample(probe)
+        start = time.monotonic()
+        summary = sampler.summary(start, start + 1e-9)
+    assert summary.gpus == {"GPU-a": {"memory_mb": 2}}
+    why = "no sample was taken in the 1e-09 s of this interval"
+    assert summary.missing == {"gpu_utilization_pct": why, "power_w": why}
+    (note,) = summary.notes
+    assert note.startswith(f"{why}; memory was read ")
+    assert note.endswith(" s after it")
+
+
+def test_a_source_that_hangs_is_missing_and_does_not_hold_the_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE_S", 0.1)
+    release = threading.Event()
+
+    def hang() -> Reading:
+        release.wait(60)
+        return Reading(cpu_memory_mb=1)
+
+    probe = Scripted(("cpu_memory_mb",), hang)
+    start = time.monotonic()
+    with Sampler([probe]) as sampler:
+        summary = sampler.summary(start, time.monotonic())
+    assert "the source hangs, or sampling has ended" in summary.missing["cpu_memory_mb"]
+    assert probe.closed == 0
+    release.set()
+
+
+def test_leaving_closes_the_probes_once_and_ends_the_thread() -> None:
+    probe = ram(1)
+    with Sampler([probe]) as sampler:
+        first_sample(probe)
+    sampler.stop()
+    assert probe.closed == 1
+    assert not any(t.name == "triton-perf-sampler" for t in threading.enumerate() if t.is_alive())
+
+
+def test_figures_can_be_asked_for_after_the_end() -> None:
+    start = time.monotonic()
+    with Sampler([ram(4)]) as sampler:
+        sampler.read_now()
+    assert sampler.summary(start, time.monotonic()).cpu_memory_mb == 4
+
+
+def test_totals_sum_memory_and_power_and_average_utilization() -> None:
+    reading = Reading(
+        cpu_memory_mb=10,
+        gpus={
+            "GPU-a": {
+                "memory_mb": 500, "process_memory_mb": 300, "memory_delta_mb": 200,
+                "utilization_pct": 80, "power_w": 100,
+            },
+            "GPU-b": {
+                "memory_mb": 400, "process_memory_mb": None, "memory_delta_mb": 100,
+                "utilization_pct": 20, "power_w": 50,
+            },
+        },
+    )  # fmt: skip
+    assert totals(reading) == {
+        "cpu_memory_mb": 10,
+        "gpu_memory_mb": 700,  # GPU-a's own processes, GPU-b as a whole
+        "gpu_memory_delta_mb": 300,
+        "gpu_utilization_pct": 50,
+        "power_w": 150,
+    }
+
+
+def test_totals_leave_out_what_one_gpu_lacks() -> None:
+    reading = Reading(
+        gpus={"GPU-a": {"memory_mb": 0, "power_w": 5}, "GPU-b": {"memory_mb": 4, "power_w": None}}
+    )
+    assert totals(reading) == {"gpu_memory_mb": 4}
+    assert totals(Reading()) == {}
+
+
+@pytest.mark.parametrize(
+    ("idle", "delta"),
+    [
+        ({"memory_mb": 600, "process_memory_mb": 100}, 250),
+        ({"memory_mb": 600, "process_memory_mb": None}, 300),
+    ],
+)
+def test_delta_compares_like_with_like(idle: dict[str, float | None], delta: float) -> None:
+    reading = over_idle(gpu(memory_mb=900, process_memory_mb=350), gpu(**idle))
+    assert reading.gpus["GPU-a"]["memory_delta_mb"] == delta
+    assert reading.missing == {}
+
+
+def test_delta_without_an_idle_figure_is_missing_with_the_reason() -> None:
+    reading = over_idle(gpu(memory_mb=900), Reading(missing={"gpu_memory_mb": "lost"}))
+    assert reading.gpus["GPU-a"]["memory_delta_mb"] is None
+    assert reading.missing == {"gpu_memory_delta_mb": "lost"}
+    without = over_idle(gpu(memory_mb=900), Reading())
+    assert without.missing == {"gpu_memory_delta_mb": "the idle server has no GPU memory figure"}
