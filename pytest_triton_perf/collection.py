@@ -145,7 +145,7 @@ class _Resolver:
         problems = [reason for budget in budgets if (reason := self._can_measure(budget))]
         repository = self._repository(item)
         config = self._config(repository, spec.model)
-        overrides = item.callspec.params[VARIANT_FIXTURE]
+        overrides: Overrides = item.callspec.params[VARIANT_FIXTURE]  # type: ignore[assignment]
         variant = self._variant(repository, spec.model, config, overrides)
         shapes, data = spec.traffic.shapes or {}, spec.traffic.input_data
         problems += [

@@ -4,6 +4,9 @@ Every message says what happened, where, and what to do. The plugin shows these 
 without a traceback: they are written for the person whose test it is.
 """
 
+INSTALL_EMBEDDED = "pip install 'pytest-triton-perf[embedded]'"
+"""The command that brings a real tritonserver and a real perf_analyzer."""
+
 
 class TritonPerfError(Exception):
     """Root of all errors that the plugin raises on purpose."""

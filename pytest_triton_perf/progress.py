@@ -36,7 +36,7 @@ class Progress:
 
     @property
     def _live(self) -> bool:
-        return self._reporter is not None and self._reporter.isatty
+        return self._reporter is not None and bool(self._reporter.isatty)
 
     def step(self, text: str) -> None:
         """What happens now (starting a server, loading a variant, measuring a level)."""

@@ -152,7 +152,7 @@ class PerfSession:
                 server.stop()
                 raise
             self._current = _Watched(spec=spec, server=server, sampler=sampler, idle=idle)
-            self._environment["triton_version"] = server.version
+            self._environment["triton"] = {"version": server.version}
             self._server_only = {
                 "cpu_memory_mb": idle.cpu_memory_mb,
                 "gpus": {uuid: dict(gpu) for uuid, gpu in idle.gpus.items()},

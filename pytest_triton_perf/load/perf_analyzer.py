@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_triton_perf.domain.levels import Load
-from pytest_triton_perf.errors import LoadError, MissingPartError
+from pytest_triton_perf.errors import INSTALL_EMBEDDED, LoadError, MissingPartError
 from pytest_triton_perf.load import windows
 from pytest_triton_perf.load.base import LoadReport, Traffic
 from pytest_triton_perf.load.command import REPORT, build_args
@@ -30,8 +30,6 @@ from pytest_triton_perf.load.parsing import (
     parse_report,
     window_too_short,
 )
-
-_INSTALL = "pip install 'pytest-triton-perf[embedded]'"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +61,7 @@ def find_perf_analyzer(explicit: Path | None) -> PerfAnalyzerBinary:
             raise MissingPartError(
                 f"perf_analyzer at {explicit} does not run: {problem}\n"
                 "  Hint: correct --perf-analyzer, or leave it out to use the one on PATH or the "
-                f"embedded one ({_INSTALL})"
+                f"embedded one ({INSTALL_EMBEDDED})"
             ) from None
     problems = []
     for origin, path in _candidates():
@@ -72,7 +70,9 @@ def find_perf_analyzer(explicit: Path | None) -> PerfAnalyzerBinary:
         except _DoesNotRun as problem:
             problems.append(f"    {origin}: {problem}")
     raise MissingPartError(
-        "no perf_analyzer runs on this machine:\n" + "\n".join(problems) + f"\n  Hint: {_INSTALL}"
+        "no perf_analyzer runs on this machine:\n"
+        + "\n".join(problems)
+        + f"\n  Hint: {INSTALL_EMBEDDED}"
     )
 
 

@@ -26,6 +26,7 @@ from pytest_triton_perf.reports.tables import has_gpu
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73")
 """Okabe and Ito's, which people with any colour vision tell apart."""
@@ -168,7 +169,9 @@ def _against_latency(run: Run, model: str, lines: Sequence[Line], metric: Metric
         _say_missing(axes, [level for line in lines for level in line.levels], latency, metric)
     else:
         _name_loads(axes, named, latency, metric)
-        _draw_limits(axes, model_budgets(run, model), latency, metric)
+        for key, words in _draw_limits(axes, model_budgets(run, model), latency, metric):
+            handles.append(key)
+            labels.append(words)
     axes.set_xlabel(f"{latency.label} ({latency.unit})")
     axes.set_ylabel(f"{metric.label} ({metric.unit})")
     kinds = sorted({level.load.kind for line in lines for level in line.levels})
@@ -220,8 +223,14 @@ def _name_loads(axes: "Axes", named: Sequence[Line], x: Metric, y: Metric) -> No
                 )
 
 
-def _draw_limits(axes: "Axes", budgets: Sequence[Budget], x: Metric, y: Metric) -> None:
-    """The budgets on the two metrics as lines, and axes on which all can be read."""
+def _draw_limits(
+    axes: "Axes", budgets: Sequence[Budget], x: Metric, y: Metric
+) -> "list[tuple[Line2D, str]]":
+    """The budgets on the two metrics as lines, and axes on which all can be read.
+
+    Returns what the legend says about them.
+    """
+    from matplotlib.lines import Line2D
     from matplotlib.ticker import LogLocator, NullLocator
 
     low, high = axes.dataLim.intervalx
@@ -231,29 +240,35 @@ def _draw_limits(axes: "Axes", budgets: Sequence[Budget], x: Metric, y: Metric) 
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.xaxis.set_minor_locator(NullLocator())
-    if y.unit == "infer/s":
-        axes.set_ylim(bottom=0)
-    for budget in budgets:
-        line: dict[str, Any] = {"color": _LIMIT, "linestyle": "--", "linewidth": 1.4}
-        text: dict[str, Any] = {
-            "text": f"budget: {constraint(budget)}",
-            "textcoords": "offset points",
-            "ha": "right",
-            "va": "bottom",
-            "color": _LIMIT,
-            "fontsize": "small",
-            "bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
-        }
+    top = axes.dataLim.y1
+    axes.margins(y=0.12)
+    line: dict[str, Any] = {"color": _LIMIT, "linestyle": "--", "linewidth": 1.4}
+    text: dict[str, Any] = {
+        "textcoords": "offset points",
+        "ha": "right",
+        "color": _LIMIT,
+        "fontsize": "small",
+        "bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+    }
+    keys: list[tuple[Line2D, str]] = []
+    for budget in (budget for budget in budgets if budget.metric in (x, y)):
+        words = constraint(budget)
+        short = words.removeprefix(f"{budget.metric.label} ").removesuffix(f" {budget.where}")
+        # A line far above would press all that was measured flat on the ground.
+        above = budget.metric == y and budget.limit > 3 * top
+        key = Line2D([], [], **line)
+        keys.append((key, f"budget: {words}{' (above this picture)' if above else ''}"))
         if budget.metric == x:
             axes.axvline(budget.limit, **line)
-            along = axes.get_xaxis_transform()
-            axes.annotate(
-                **text, xy=(budget.limit, 0.03), xycoords=along, xytext=(-3, 0), rotation=90
-            )
-        elif budget.metric == y:
+            at, along = (budget.limit, 0.98), axes.get_xaxis_transform()
+            axes.annotate(short, at, xycoords=along, xytext=(-3, 0), va="top", **text)
+        elif not above:
             axes.axhline(budget.limit, **line)
-            along = axes.get_yaxis_transform()
-            axes.annotate(**text, xy=(0.98, budget.limit), xycoords=along, xytext=(0, 3))
+            at, along = (0.98, budget.limit), axes.get_yaxis_transform()
+            axes.annotate(short, at, xycoords=along, xytext=(0, 3), va="bottom", **text)
+    if y.unit == "infer/s":
+        axes.set_ylim(bottom=0)
+    return keys
 
 
 def _breakdown(name: str, levels: Sequence[Level]) -> bytes:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pytest_triton_perf.errors import MissingPartError, UsageError
+from pytest_triton_perf.errors import INSTALL_EMBEDDED, MissingPartError, UsageError
 from pytest_triton_perf.servers.readiness import last_words
 
 Origin = Literal["--triton-server", "PATH", "embedded"]
@@ -126,7 +126,7 @@ def find_embedded() -> ServerBinary:
     if package is None or not (package / "tritonserver" / "bin" / "tritonserver").is_file():
         raise MissingPartError(
             "no tritonserver: none was given with --triton-server, none is on PATH, and the "
-            f"embedded one is not installed. Install it: {install_command()}"
+            f"embedded one is not installed. Install it: {INSTALL_EMBEDDED}"
         )
     server = ServerBinary(
         path=package / "tritonserver" / "bin" / "tritonserver",
@@ -147,15 +147,6 @@ def find_embedded() -> ServerBinary:
     return server
 
 
-def install_command() -> str:
-    """The command that installs the embedded server into this environment."""
-    if sys.version_info >= (3, 13):
-        # The wheel needs numpy 1, which has no wheel for Python 3.13: the extra leaves it out,
-        # because pip then builds numpy from source for minutes.
-        return "pip install pytest-triton-perf nvidia-pytriton==0.7.0"
-    return "pip install 'pytest-triton-perf[embedded]'"
-
-
 def _check_numpy() -> None:
     try:
         numpy = importlib.metadata.version("numpy")
@@ -167,7 +158,7 @@ def _check_numpy() -> None:
         # pull request 384).
         raise MissingPartError(
             f"the embedded Triton exchanges empty tensors with models under numpy {numpy}; it "
-            f"needs numpy 1. Install it: {install_command()}"
+            f"needs numpy 1. Install it: {INSTALL_EMBEDDED}"
         )
 
 
@@ -202,7 +193,7 @@ def judge_libraries(binary: Path, loader_words: str) -> None:
     if missing:
         raise MissingPartError(
             f"{binary} needs {', '.join(missing)}, which this machine does not have. "
-            f"Install the wheel again: {install_command()} --force-reinstall"
+            f"Install the wheel again: {INSTALL_EMBEDDED} --force-reinstall"
         )
     if old := [line for line in lines if "version `" in line and "not found" in line]:
         raise MissingPartError(

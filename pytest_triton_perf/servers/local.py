@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.errors import ServerError, UsageError
+from pytest_triton_perf.servers import warden
 from pytest_triton_perf.servers.base import ServerSpec
 from pytest_triton_perf.servers.embedded import ServerBinary
 from pytest_triton_perf.servers.model_config import apply_overrides, not_served, to_dict
@@ -28,18 +29,7 @@ if TYPE_CHECKING:
 
 _HOST = "127.0.0.1"
 _START_ATTEMPTS = 3
-_STOP_S = 10.0
 _LOAD_S = 600.0
-_TRIMMED = "; \n"
-_SHM = Path("/dev/shm")
-
-# Has the kernel send SIGTERM to the server when pytest is killed, then becomes the server. A
-# preexec_fn would do it in a fork of this process, in which a gRPC client's threads abort.
-_DIE_WITH_PARENT = (
-    sys.executable,
-    "-ISc",
-    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.argv[1], sys.argv[1:])",
-)
 
 
 class LocalLauncher:
@@ -57,8 +47,6 @@ class LocalLauncher:
 
     def start(self, spec: ServerSpec) -> "LocalServer":
         """A running server without any model, which this process's end takes with it.
-
-        Linux ends the server with the *thread* that calls this; call it from one that lasts.
 
         Raises:
             UsageError: a port among the extra arguments is no number.
@@ -106,6 +94,7 @@ class LocalServer:
         self._models = self._workdir / "models"
         self._final_log: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._warden: subprocess.Popen[bytes] | None = None
         self._client: InferenceServerClient | None = None
         self._version = ""
         self._model: str | None = None
@@ -119,15 +108,10 @@ class LocalServer:
             ServerError: it was not ready within ``seconds``; with its last words.
         """
         env = binary.env()
-        # A python model leaves a __pycache__ beside its source, and may write there itself. In a
-        # tree of links that lands in our folder; the user's repository is only ever read.
-        shutil.copytree(
-            self._repository, self._models, copy_function=os.symlink, ignore_dangling_symlinks=True
-        )
+        self._mirror_repository()
         if gpus != "all":
             env["CUDA_VISIBLE_DEVICES"] = "" if gpus == "none" else ",".join(gpus)
         command = [
-            *_DIE_WITH_PARENT,
             str(binary.path),
             f"--model-repository={self._models}",
             "--model-control-mode=explicit",
@@ -150,6 +134,11 @@ class LocalServer:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._warden = subprocess.Popen(
+            [sys.executable, "-IS", warden.__file__, str(self._process.pid), str(self._workdir)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
         wait_until_ready(self.http_url, seconds=seconds, ended=self._ended, logs=self.logs)
         self._version = str(self.client.get_server_metadata().version)
 
@@ -241,21 +230,34 @@ class LocalServer:
         try:
             if self._process is not None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(_STOP_S)
+                    self._process.wait(warden.STOP_S)
         finally:
             if self._process is not None:
-                # The stubs of python models are in the group, also when their server was killed.
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.kill()
                 self._process.wait()
             self._final_log = self.logs()
-            for region in _SHM.glob(f"{self._shm_prefix}*"):
-                region.unlink(missing_ok=True)
-            shutil.rmtree(self._workdir, ignore_errors=True)
+            if self._warden is not None and self._warden.stdin is not None:
+                # It finds the server gone, and does the rest.
+                self._warden.stdin.close()
+                self._warden.wait()
+            else:
+                shutil.rmtree(self._workdir, ignore_errors=True)
 
     @property
     def _shm_prefix(self) -> str:
         return self._workdir.name
+
+    def _mirror_repository(self) -> None:
+        """Make folders as in the user's repository, with links to its files, for Triton to serve.
+
+        A python model leaves a ``__pycache__`` beside its source, and may write there itself:
+        that lands in our folders, and the user's repository is only ever read.
+        """
+        for folder, _, files in os.walk(self._repository, followlinks=True):
+            mirrored = self._models / Path(folder).relative_to(self._repository)
+            mirrored.mkdir()
+            for file in files:
+                (mirrored / file).symlink_to(Path(folder, file))
 
     def _readable(self, text: str) -> str:
         """Triton's words with the user's own paths."""
@@ -285,10 +287,11 @@ class LocalServer:
                     f"tritonserver {how}; it was to load {variant.name}. Its last words:\n"
                     f"{last_words(self.logs())}"
                 ) from None
+            reason = self._readable(error.message()).strip("; \n")
             changes = ", ".join(f"{path}={value}" for path, value in variant.overrides.items())
             raise ServerError(
                 f"Triton refused {variant.name}{f' ({changes})' if changes else ''}: "
-                f"{self._readable(error.message()).strip(_TRIMMED)}\n"
+                f"{reason}\n"
                 f"Hint: correct the {'variant' if changes else 'model or its config.pbtxt'}. "
                 f"The end of Triton's log:\n{last_words(self.logs()[earlier:])}"
             ) from None
@@ -317,7 +320,7 @@ def _still_there(leaving: "list[psutil.Process]") -> str:
     """
     import psutil
 
-    _, left = psutil.wait_procs(leaving, timeout=_STOP_S + 2 * len(leaving))
+    _, left = psutil.wait_procs(leaving, timeout=warden.STOP_S + 2 * len(leaving))
     return ", ".join(f"process {process.pid}" for process in left)
 
 

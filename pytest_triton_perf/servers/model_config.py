@@ -23,7 +23,7 @@ def read_config(model_dir: Path) -> Config | None:
     Raises:
         UsageError: the file is no model config; the message has its line.
     """
-    from google.protobuf import text_format
+    text_format = import_quietly("google.protobuf.text_format")
 
     file = model_dir / CONFIG_FILE
     if not file.is_file():
@@ -40,7 +40,7 @@ def read_config(model_dir: Path) -> Config | None:
 
 def to_dict(message: Any) -> Config:
     """A ``ModelConfig`` message as a dict."""
-    from google.protobuf import json_format
+    json_format = import_quietly("google.protobuf.json_format")
 
     config: Config = json_format.MessageToDict(message, preserving_proto_field_name=True)
     return config
@@ -59,7 +59,7 @@ def apply_overrides(model: str, config: Mapping[str, Any], overrides: Overrides)
         UsageError: the config has no such path (the nearest one is named), or the value is
             not one for it.
     """
-    from google.protobuf import json_format
+    json_format = import_quietly("google.protobuf.json_format")
 
     changed: Config = copy.deepcopy(dict(config))
     for path, value in overrides.items():

@@ -1,4 +1,4 @@
-"""tritonclient's gRPC half, imported when it is first needed."""
+"""tritonclient and protobuf, imported when they are first needed."""
 
 import importlib
 import warnings
@@ -6,7 +6,7 @@ from types import ModuleType
 
 
 def import_quietly(module: str) -> ModuleType:
-    """Import ``tritonclient.grpc`` or one of its messages.
+    """Import a part of ``tritonclient`` or of the protobuf library that it brings.
 
     On Python 3.12 the protobuf that tritonclient 2.51 needs emits deprecation warnings while it
     is imported. A suite with ``filterwarnings = error`` would turn them into a crash.

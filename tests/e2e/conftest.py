@@ -5,11 +5,11 @@ import uuid
 from pathlib import Path
 
 import pytest
+from support import missing_part
 
 from pytest_triton_perf.errors import MissingPartError
 from pytest_triton_perf.load.perf_analyzer import find_perf_analyzer
 from pytest_triton_perf.servers.embedded import find_server
-from support import missing_part
 
 QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
 _MARK = "TRITON_PERF_TEST_ID"

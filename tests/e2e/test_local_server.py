@@ -117,8 +117,12 @@ def variant(repository):
     return make
 
 
+def descendants(pid):
+    return {process.pid for process in psutil.Process(pid).children(recursive=True)}
+
+
 def instances(server):
-    return {process.pid for process in psutil.Process(server.pid).children(recursive=True)}
+    return descendants(server.pid)
 
 
 def infer(server, model):
@@ -295,17 +299,13 @@ def test_a_wrong_argument_is_told_at_once_in_tritons_words(own, arguments, words
 
 def test_a_server_that_is_never_ready_is_given_up_and_ended(repository):
     launcher = LocalLauncher(find_server(), gpus="none", start_seconds=1)
-    before = instances_of(os.getpid())
+    before = descendants(os.getpid())
     with pytest.raises(ServerError) as error:
         launcher.start(ServerSpec(repository=repository, server_args=("--allow-http=false",)))
     assert "was not ready within 1 s: http://127.0.0.1:" in str(error.value)
     assert "/v2/health/ready did not answer. Its last words:\n    " in str(error.value)
     assert "Hint: is the machine overloaded, or HTTP switched off" in str(error.value)
-    assert instances_of(os.getpid()) == before
-
-
-def instances_of(pid):
-    return {process.pid for process in psutil.Process(pid).children(recursive=True)}
+    assert descendants(os.getpid()) == before
 
 
 def test_a_killed_server_is_known_and_leaves_nothing(own, variant):

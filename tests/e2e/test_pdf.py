@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pypdf
 import pytest
+from support import missing_part
 
 from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.reports import write_reports
@@ -48,9 +49,7 @@ WORDS = {
 def wkhtmltopdf():
     if found := find_wkhtmltopdf():
         return found
-    if os.environ.get("CI"):
-        pytest.fail("wkhtmltopdf is missing: apt-get install -y wkhtmltopdf")
-    pytest.skip("wkhtmltopdf is missing (apt-get install -y wkhtmltopdf): its PDFs are NOT tested")
+    missing_part("wkhtmltopdf: apt-get install -y wkhtmltopdf")
 
 
 @pytest.fixture
@@ -114,8 +113,8 @@ def test_both_engines_write_every_text_of_the_template(tmp_path, wkhtmltopdf):
         for written in (by_fpdf2(page), by_wkhtmltopdf(page, wkhtmltopdf)):
             pdf = tmp_path / "one.pdf"
             pdf.write_bytes(written)
-            missing = [text for text in texts if text not in letters(pdf)]
-            assert missing == [], path
+            read = letters(pdf)
+            assert [text for text in texts if text not in read] == [], path
 
 
 def test_an_engine_that_fails_is_named_and_replaced(tmp_path, monkeypatch):
@@ -129,6 +128,20 @@ def test_an_engine_that_fails_is_named_and_replaced(tmp_path, monkeypatch):
     for problem in problems:
         assert problem.startswith(f"{tmp_path / 'out' / 'reports'}/")
         assert f"{broken} failed, so fpdf2 wrote it: exit code 3: QFont: no fonts" in problem
+    assert "Resultsummary:add_sub" in letters(tmp_path / "out" / SUMMARY)
+
+
+def test_an_engine_that_hangs_is_ended(tmp_path, monkeypatch):
+    hanging = tmp_path / "wkhtmltopdf"
+    hanging.write_text("#!/bin/sh\nexec sleep 100\n")
+    hanging.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("pytest_triton_perf.reports.pdf._LIMIT_S", 0.5)
+    run = SAMPLE["run_of"](SAMPLE["add_sub_sweeps"]()[:1], [])
+    problems = write_reports(run, tmp_path / "out", ("pdf",))
+    assert len(problems) == 2
+    assert "failed, so fpdf2 wrote it: " in problems[0]
+    assert "timed out after 0.5 seconds" in problems[0]
     assert "Resultsummary:add_sub" in letters(tmp_path / "out" / SUMMARY)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_triton_perf.cli import main
 from pytest_triton_perf.probes.nvml import why_no_gpu
 
 REPOSITORY = Path(__file__).parents[2]
@@ -63,6 +64,13 @@ def test_every_level_and_budget_is_recorded(quickstart: tuple[str, Path]) -> Non
     }
     assert len(levels) == 8
     assert [v["status"] for v in results["verdicts"]] == ["passed"] * 12
+
+
+def test_the_reports_can_be_rebuilt(quickstart: tuple[str, Path]) -> None:
+    _, output = quickstart
+    (output / "summary.md").unlink()
+    assert main(["report", str(output)]) == 0
+    assert (output / "summary.md").is_file()
 
 
 def test_the_model_repository_is_left_alone(quickstart: tuple[str, Path]) -> None:

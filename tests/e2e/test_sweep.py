@@ -77,7 +77,7 @@ def test_a_sweep_leaves_verdicts_and_every_file(project):
         ("add_sub_config_0", 1),
         ("add_sub_config_0", 2),
     ]
-    assert data["environment"]["triton_version"]
+    assert data["environment"]["triton"]["version"]
     assert 10 < data["server_only"]["cpu_memory_mb"] < data["measurements"][0]["cpu_memory_mb"]
     assert {verdict["status"] for verdict in data["verdicts"]} == {"passed"}
     with (project.output / FILES[0]).open() as file:

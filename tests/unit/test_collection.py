@@ -45,7 +45,7 @@ def dynamic(repository: Path) -> None:
         (
             "model='add_sub', concurrency=[0]",
             "",
-            "perf_sweep: concurrency: expected a whole number of at least 1, or a list of them, not 0",
+            "perf_sweep: concurrency: expected a whole number of at least 1, *, not 0",
         ),
         (
             "model='add_sub', concurrency=1",
@@ -60,7 +60,7 @@ def dynamic(repository: Path) -> None:
         (
             "model='add_sub', concurrency=1, variants={'max_bach_size': [8]}",
             "",
-            "model 'add_sub': max_bach_size: ModelConfig has no field 'max_bach_size' (did you mean 'max_batch_size'?)*",
+            "model 'add_sub': max_bach_size: * has no field * (did you mean 'max_batch_size'?)*",
         ),
         (
             "model='add_sub', concurrency=1, variants={'max_batch_size': ['many']}",

@@ -64,7 +64,7 @@ def test_input_data_is_looked_for_beside_the_test():
         ({"shared_memory": "posix"}, "shared_memory: expected 'none', 'system' or 'cuda', not"),
         ({"streaming": 1}, "streaming: expected True or False, not 1"),
         ({"streaming": True, "protocol": "http"}, "streaming: needs protocol='grpc'"),
-        ({"input_data": "nowhere.json"}, "input_data: there is no file or directory .*nowhere.json"),
+        ({"input_data": "gone.json"}, "input_data: there is no file or directory .*gone.json"),
         ({"input_data": 3}, "input_data: expected 'zero', 'random' or a path, not 3"),
         ({"shapes": [16]}, "shapes: expected a mapping"),
         ({"shapes": {"X": "16"}}, r"shapes\['X'\]: expected dimensions"),

@@ -22,6 +22,7 @@ def words(monkeypatch):
     def read(figure):
         from matplotlib.text import Text
 
+        figure.draw_without_rendering()  # which makes the numbers at the axes
         drawn.append([t.get_text() for t in figure.findobj(Text) if t.get_text()])
         return finish(figure)
 
@@ -60,6 +61,8 @@ def test_a_picture_says_what_it_shows(words):
         "throughput (infer/s)",
         "budget: p99 latency ≤ 5 ms at every load",
         "budget: throughput ≥ 4000 infer/s at concurrency 8",
+        "≤ 5 ms",
+        "≥ 4000 infer/s",
         "numbers at the points: concurrency",
         "16",
     } <= set(throughput)
@@ -73,6 +76,19 @@ def test_a_picture_says_what_it_shows(words):
         "server queue", "server compute input", "server compute infer", "server compute output",
         "throughput", "average server latency (ms)", "throughput (infer/s)", "concurrency",
     } <= set(breakdowns[0])  # fmt: skip
+
+
+def test_a_budget_far_above_is_named_and_does_not_flatten_the_rest(words, monkeypatch):
+    monkeypatch.setattr(plots, "_breakdown", lambda *args: b"")
+    budgets = [
+        Budget.from_keyword("max_cpu_memory_mb", 4000),
+        Budget.from_keyword("min_throughput", 9000),
+    ]
+    plots.draw(run_of(add_sub_sweeps(), budgets))
+    throughput, memory = words
+    assert "budget: CPU memory ≤ 4000 MB at every load (above this picture)" in memory
+    assert "3000" not in memory
+    assert {"budget: throughput ≥ 9000 infer/s at every load", "8000"} <= set(throughput)
 
 
 def test_a_crowd_stays_in_the_background(words, monkeypatch):

@@ -32,7 +32,7 @@ def test_a_metric_that_was_not_measured_is_none_with_its_reason():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("p99_latency", "unknown metric 'p99_latency' .did you mean 'p99_latency_ms'"),
+        ("p99_latency", r"unknown metric 'p99_latency' .did you mean 'p99_latency_ms'"),
         ("p75_latency_ms", r"p75_latency_ms was not measured: this sweep has p99_latency_ms; name"),
         ("p100_latency_ms", "unknown metric"),
     ],
@@ -45,7 +45,7 @@ def test_a_metric_that_does_not_exist_says_which_do(name, message):
 def test_at_names_what_was_measured():
     with pytest.raises(SweepError, match=r"no level at\(concurrency=3\); measured: concurrency 1;"):
         ramp().at(concurrency=3)
-    with pytest.raises(SweepError, match="no 'concurency' .did you mean 'concurrency'"):
+    with pytest.raises(SweepError, match=r"no 'concurency' .did you mean 'concurrency'"):
         ramp().at(concurency=1)
 
 
@@ -78,7 +78,7 @@ def test_best_does_not_take_a_limit_on_an_unmeasured_metric_as_kept():
 
 
 def test_best_names_a_misspelt_limit():
-    with pytest.raises(SweepError, match="unknown budget 'p99_latncy_ms' .did you mean"):
+    with pytest.raises(SweepError, match=r"unknown budget 'p99_latncy_ms' .did you mean"):
         ramp().best("throughput", p99_latncy_ms=3)
 
 

@@ -39,7 +39,7 @@ def test_other_shapes_are_refused(variants, message):
     ("overrides", "expected"),
     [
         ({}, "default"),
-        ({"max_batch_size": 8, "instance_group.count": 2}, "max_batch_size=8-instance_group.count=2"),
+        ({"max_batch_size": 8, "dynamic_batching": None}, "max_batch_size=8-dynamic_batching=null"),
         ({"backend": "python"}, "backend=python"),
         ({"dynamic_batching": {"preferred_batch_size": [4]}}, None),
     ],
