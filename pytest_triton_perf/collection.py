@@ -141,7 +141,8 @@ class _Resolver:
         from pytest_triton_perf.servers.model_config import dynamic_inputs
 
         spec = parse_sweep(mark, item.path.parent)
-        budgets = parse_budgets(item.iter_markers("perf_budget"), spec)
+        # Decorators apply from the bottom up; people read them from the top down.
+        budgets = parse_budgets(reversed(list(item.iter_markers("perf_budget"))), spec)
         problems = [reason for budget in budgets if (reason := self._can_measure(budget))]
         repository = self._repository(item)
         config = self._config(repository, spec.model)
