@@ -118,6 +118,7 @@ class Lifecycle:
 
     # -- the end
 
+    @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         if (data := getattr(node, "workeroutput", {}).get(_WORKER_RUN)) is not None:
             self._worker_runs.append(from_json(data))
@@ -151,7 +152,10 @@ class Lifecycle:
 
             self._run = run
             self._progress.step("writing reports")
-            self._problems = write_reports(run, self._settings.output, self._settings.reports)
+            try:
+                self._problems = write_reports(run, self._settings.output, self._settings.reports)
+            except UsageError as error:  # The verdicts are still told.
+                self._problems = [str(error)]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self._run is not None:

@@ -198,7 +198,7 @@ def _measurement(load: Load, report: LoadReport, seen: Reading) -> Measurement:
     return Measurement(
         load=load,
         requests=report.requests,
-        wall_s=report.ended - report.started,
+        wall_s=round(report.ended - report.started, 3),
         values={name: Estimate(value=value) for name, value in values.items()},
         missing=missing,
         gpus=seen.gpus,

@@ -7,9 +7,6 @@ from pathlib import Path
 from pytest_triton_perf.domain.results import Run
 from pytest_triton_perf.errors import UsageError
 
-KINDS = ("json", "csv", "plots", "html", "md", "pdf")
-"""What :func:`write_reports` can write; ``results.json`` first, because it is the record."""
-
 
 def check_output(output: Path) -> None:
     """Whether results can be written to ``output``; nothing is left behind.
@@ -27,7 +24,7 @@ def check_output(output: Path) -> None:
         raise _cannot_write(output, error) from error
 
 
-def write_reports(run: Run, output: Path, kinds: Collection[str] = KINDS) -> list[str]:
+def write_reports(run: Run, output: Path, kinds: Collection[str]) -> list[str]:
     """Write the reports of a run under ``output``; returns what went wrong, in words.
 
     A report that fails is named in what is returned and does not stop the others.

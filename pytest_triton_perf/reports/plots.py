@@ -298,7 +298,7 @@ def _breakdown(name: str, levels: Sequence[Level]) -> bytes:
         gaps = [math.nan if rate is None else rate for rate in rates]
         right.plot([at for at, _ in own], gaps, color=_DEFAULT, marker="o")
     right.lines[0].set_label("throughput")
-    right.set_ylim(bottom=0)
+    right.set_ylim(bottom=0, top=right.dataLim.ymax * 1.1)
     right.set_ylabel("throughput (infer/s)")
     axes.set_ylabel("average server latency (ms)")
     axes.grid(visible=False, axis="x")

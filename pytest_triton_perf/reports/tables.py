@@ -198,7 +198,7 @@ def verdict_table(verdicts: Iterable[Verdict]) -> Table:
                 constraint(verdict.budget),
                 _observed(verdict),
                 verdict.reason,
-                verdict.test,
+                verdict.test.rpartition("::")[2],
             ]
             for verdict in verdicts
         ],

@@ -133,20 +133,6 @@ def dynamic_inputs(config: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def instance_group_text(config: Mapping[str, Any]) -> str:
-    """Instances by kind, as Model Analyzer writes them: ``1:CPU``, ``2:GPU``, ``1:CPU + 2:GPU``.
-
-    A GPU group has its count on each of its GPUs. Give it the config that Triton reports: in a
-    file, the kind may be left to Triton (``AUTO``).
-    """
-    counts: dict[str, int] = {}
-    for group in config.get("instance_group") or [{}]:
-        kind = str(group.get("kind", "KIND_AUTO")).removeprefix("KIND_")
-        places = len(group.get("gpus", [])) or 1 if kind == "GPU" else 1
-        counts[kind] = counts.get(kind, 0) + int(group.get("count", 1)) * places
-    return " + ".join(f"{count}:{kind}" for kind, count in sorted(counts.items()))
-
-
 def _message() -> Any:
     return import_quietly("tritonclient.grpc.model_config_pb2").ModelConfig()
 

@@ -209,6 +209,11 @@ def test_options_have_ini_keys_and_the_command_line_wins(pytester):
     assert settings.reports == ("csv", "md")
 
 
+def test_the_plugin_works_without_xdist(collect):
+    result = collect(sweep("model='add_sub', concurrency=1"), "--collect-only", "-p", "no:xdist")
+    assert result.ret == 0
+
+
 def test_an_unmarked_test_that_asks_for_a_sweep_is_told_how(collect):
     result = collect("def test_it(triton_sweep): pass")
     result.assert_outcomes(errors=1)

@@ -9,7 +9,6 @@ from pytest_triton_perf.servers.model_config import (
     apply_overrides,
     check_model,
     dynamic_inputs,
-    instance_group_text,
     not_served,
     read_config,
 )
@@ -233,17 +232,3 @@ def test_a_missing_model_file_is_named(repository):
 def test_dynamic_inputs_are_those_with_an_open_dimension(config):
     assert dynamic_inputs(config) == ["Y"]
     assert dynamic_inputs({}) == []
-
-
-@pytest.mark.parametrize(
-    ("groups", "text"),
-    [
-        ([{"kind": "KIND_CPU", "count": 1}], "1:CPU"),
-        ([{"kind": "KIND_CPU", "count": 1}, {"kind": "KIND_CPU", "count": 3}], "4:CPU"),
-        ([{"kind": "KIND_GPU", "count": 2, "gpus": [0, 1]}], "4:GPU"),
-        ([{"kind": "KIND_GPU", "count": 2}, {"kind": "KIND_CPU"}], "1:CPU + 2:GPU"),
-        ([], "1:AUTO"),
-    ],
-)
-def test_instance_groups_are_written_as_model_analyzer_does(groups, text):
-    assert instance_group_text({"instance_group": groups}) == text

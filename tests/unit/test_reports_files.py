@@ -11,6 +11,7 @@ from pytest_triton_perf.domain.levels import Load
 from pytest_triton_perf.domain.results import Run, from_json, to_json
 from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.errors import UsageError
+from pytest_triton_perf.options import REPORTS
 from pytest_triton_perf.reports import check_output, write_reports
 from pytest_triton_perf.reports.names import safe_name
 
@@ -30,7 +31,7 @@ def header_of(path):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     output = tmp_path_factory.mktemp("reports") / "triton-perf-results"
-    assert write_reports(sample_run(), output) == []
+    assert write_reports(sample_run(), output, REPORTS) == []
     return output
 
 
@@ -185,7 +186,7 @@ def test_hostile_names_break_nothing(tmp_path):
 
 def test_a_run_that_measured_nothing_still_has_its_reports(tmp_path):
     run = Run(environment={}, sweeps=[], verdicts=[], exit=1)
-    assert write_reports(run, tmp_path) == []
+    assert write_reports(run, tmp_path, REPORTS) == []
     assert "no budgets were set" in (tmp_path / "index.html").read_text(encoding="utf-8")
     assert header_of(tmp_path / "results" / "metrics-model-inference.csv").startswith("Model,Batch")
 
@@ -216,7 +217,9 @@ def test_a_failed_write_of_the_record_keeps_the_old_one(tmp_path):
     assert (tmp_path / "results.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("check", [check_output, lambda path: write_reports(sample_run(), path)])
+@pytest.mark.parametrize(
+    "check", [check_output, lambda path: write_reports(sample_run(), path, REPORTS)]
+)
 def test_an_output_that_cannot_be_written_is_a_usage_error(tmp_path, check):
     (tmp_path / "file").write_text("")
     for output in (tmp_path / "file", tmp_path / "file" / "deep" / "er"):
