@@ -27,6 +27,7 @@ from pytest_triton_perf.options import Settings
 from pytest_triton_perf.progress import Progress
 
 _WORKER_RUN = "triton_perf_run"
+_WORKER_PROBLEM = "triton_perf_problem"
 
 
 class Lifecycle:
@@ -49,7 +50,9 @@ class Lifecycle:
         self._settings = settings
         self._progress = Progress(config)
         self._started = time.monotonic()
+        self._worker_output: dict[str, Any] | None = getattr(config, "workeroutput", None)
         self._worker_runs: list[Run] = []
+        self._worker_problem = ""
         self._run: Run | None = None
         self._problems: list[str] = []
         self._old_sigterm: Any = None
@@ -68,7 +71,11 @@ class Lifecycle:
                 self._progress.total = sum(len(test.sweep.loads) for test in tests)
                 self._config.stash[PERF_SESSION] = compose(self._settings, self._progress)
         except TritonPerfError as error:
-            raise pytest.UsageError(str(error)) from None
+            if self._worker_output is None:
+                raise pytest.UsageError(str(error)) from None
+            # xdist would take the error for a crash; its controller raises it instead.
+            self._worker_output[_WORKER_PROBLEM] = str(error)
+            items.clear()
 
     def _why_unmeasurable(self, budget: Budget) -> str | None:
         if budget.metric.source != "gpu":
@@ -120,14 +127,18 @@ class Lifecycle:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        if (data := getattr(node, "workeroutput", {}).get(_WORKER_RUN)) is not None:
+        output = getattr(node, "workeroutput", {})
+        if (data := output.get(_WORKER_RUN)) is not None:
             self._worker_runs.append(from_json(data))
+        self._worker_problem = output.get(_WORKER_PROBLEM, self._worker_problem)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         """Write the reports while the server ends; an xdist worker hands its run over instead."""
         if self._old_sigterm is not None:
             signal.signal(signal.SIGTERM, self._old_sigterm)
+        if self._worker_problem:
+            raise pytest.UsageError(self._worker_problem)
         session = self._config.stash.get(PERF_SESSION, None)
         if session is None and not self._worker_runs:
             return
@@ -144,9 +155,8 @@ class Lifecycle:
                 session.stop()
 
     def _report(self, run: Run) -> None:
-        worker_output = getattr(self._config, "workeroutput", None)
-        if worker_output is not None:
-            worker_output[_WORKER_RUN] = to_json(run)
+        if self._worker_output is not None:
+            self._worker_output[_WORKER_RUN] = to_json(run)
         elif run.sweeps or run.verdicts:
             from pytest_triton_perf.reports import write_reports
 

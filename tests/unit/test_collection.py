@@ -209,6 +209,14 @@ def test_options_have_ini_keys_and_the_command_line_wins(pytester):
     assert settings.reports == ("csv", "md")
 
 
+def test_with_xdist_a_mistake_is_the_same_usage_error(collect, pytester):
+    pytester.makepyfile(test_it=sweep("model='add_sub', concurrency=0"))
+    result = pytester.runpytest_subprocess("--triton-perf", "-n2", timeout=60)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: test_it.py:3: test_it: perf_sweep: concurrency: *"])
+    assert "INTERNALERROR" not in result.stdout.str()
+
+
 def test_the_plugin_works_without_xdist(collect):
     result = collect(sweep("model='add_sub', concurrency=1"), "--collect-only", "-p", "no:xdist")
     assert result.ret == 0

@@ -156,7 +156,7 @@ def test_the_markdown_says_verdicts_and_sentences(written):
     assert lines[4] == (
         "| **failed** | add_sub_config_default | p99 latency ≤ 5 ms at every load | "
         "6.08 ms at concurrency 16 | 1.08 ms (21.6%) over the limit | "
-        r"tests/test_slo.py::test_add_sub\[add_sub_config_default\] |"
+        r"test_add_sub\[add_sub_config_default\] |"
     )
     assert any(line.startswith("**add_sub**: In 25 measurements across 5") for line in lines)
 
