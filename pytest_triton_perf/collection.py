@@ -14,8 +14,8 @@ from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.variants import Overrides, Variant, VariantNames, readable_id
 from pytest_triton_perf.errors import UsageError
 from pytest_triton_perf.markers import SweepSpec, parse_budgets, parse_sweep
-from pytest_triton_perf.options import Settings
 from pytest_triton_perf.servers.base import ServerSpec
+from pytest_triton_perf.settings import Settings
 
 VARIANT_FIXTURE = "model_variant"
 SWEEP_FIXTURE = "triton_sweep"

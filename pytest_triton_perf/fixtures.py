@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from pytest_triton_perf.collection import PerfTest
     from pytest_triton_perf.domain.sweeps import Sweep
     from pytest_triton_perf.domain.variants import Variant
-    from pytest_triton_perf.options import Settings
     from pytest_triton_perf.progress import Progress
     from pytest_triton_perf.servers.base import RunningServer
     from pytest_triton_perf.session import PerfSession
+    from pytest_triton_perf.settings import Settings
 
 PERF_SESSION: "pytest.StashKey[PerfSession]" = pytest.StashKey()
 """Of a config: the session's measuring; absent without ``--triton-perf``."""

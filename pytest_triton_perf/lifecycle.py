@@ -23,8 +23,8 @@ from pytest_triton_perf.domain.sweeps import Sweep
 from pytest_triton_perf.domain.verdicts import Verdict
 from pytest_triton_perf.errors import TritonPerfError, UsageError
 from pytest_triton_perf.fixtures import PERF_SESSION, compose
-from pytest_triton_perf.options import Settings
 from pytest_triton_perf.progress import Progress
+from pytest_triton_perf.settings import Settings
 
 _WORKER_RUN = "triton_perf_run"
 _WORKER_PROBLEM = "triton_perf_problem"

@@ -73,9 +73,9 @@ class LocalLauncher:
         """Launch mode, server binary and where it was found, and the GPUs it may use."""
         return {
             "launch": "local",
-            "server": str(self._binary.path),
-            "server_origin": self._binary.origin,
-            "server_gpus": self._gpus if isinstance(self._gpus, str) else list(self._gpus),
+            "path": str(self._binary.path),
+            "origin": self._binary.origin,
+            "gpus": self._gpus if isinstance(self._gpus, str) else list(self._gpus),
         }
 
 

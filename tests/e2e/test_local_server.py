@@ -374,5 +374,5 @@ def test_a_killed_pytest_takes_its_server_with_it(repository):
 def test_a_launcher_describes_itself(launcher):
     description = launcher.describe()
     assert description["launch"] == "local"
-    assert description["server_gpus"] == "none"
-    assert Path(description["server"]).name == "tritonserver"
+    assert description["gpus"] == "none"
+    assert Path(description["path"]).name == "tritonserver"

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_triton_perf.errors import UsageError
+
 QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
 
 
@@ -184,7 +186,7 @@ def test_marked_classes_and_modules_need_no_fixture_argument(collect):
 
 
 def test_options_have_ini_keys_and_the_command_line_wins(pytester):
-    from pytest_triton_perf.options import Settings
+    from pytest_triton_perf.settings import Settings
 
     pytester.makeini(
         """
@@ -198,10 +200,11 @@ def test_options_have_ini_keys_and_the_command_line_wins(pytester):
         """
     )
     settings = Settings.from_config(pytester.parseconfig())
-    assert settings.enabled
     assert settings.output == pytester.path / "from-ini"
     assert settings.max_seconds == 7
     assert settings.server_args == ("--log-verbose=1", "--exit-timeout-secs=3")
+    with pytest.raises(UsageError, match=r"triton_launch: 'dokcer' is not valid; expected auto or"):
+        Settings.from_config(pytester.parseconfig("-o", "triton_launch=dokcer"))
     settings = Settings.from_config(
         pytester.parseconfig("--triton-perf-max-seconds=9", "--triton-perf-report=csv,md")
     )

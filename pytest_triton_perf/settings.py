@@ -1,0 +1,128 @@
+"""What the user asked for: options and ini keys, read and checked in one place."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_triton_perf.domain.names import listed, nearest
+from pytest_triton_perf.errors import UsageError
+from pytest_triton_perf.options import OPTIONS, REPORTS
+
+_OPTIONS = {option.name: option for option in OPTIONS}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the user asked for, from the command line, the ini file, or the defaults.
+
+    ``gpus`` is ``"all"``, ``"none"`` or a tuple of GPU UUIDs. ``max_seconds`` is the measuring
+    time that one sweep may use. A path that was not given is ``None``.
+    """
+
+    model_repository: Path | None
+    server: Path | None
+    perf_analyzer: Path | None
+    gpus: str | tuple[str, ...]
+    server_args: tuple[str, ...]
+    output: Path
+    reports: tuple[str, ...]
+    max_seconds: float
+
+    @classmethod
+    def from_config(cls, config: pytest.Config) -> "Settings":
+        """Read every option once.
+
+        Raises:
+            UsageError: a value is impossible; the message names the option.
+        """
+        read = _Reader(config)
+        read.check_choices()
+        return cls(
+            model_repository=read.path("triton_model_repository"),
+            server=read.path("triton_server"),
+            perf_analyzer=read.path("perf_analyzer"),
+            gpus=_gpus(read.text("triton_gpus")),
+            server_args=tuple(read.lines("triton_server_arg")),
+            output=read.path_of("triton_perf_output"),
+            reports=_reports(read.text("triton_perf_report")),
+            max_seconds=_seconds(read.text("triton_perf_max_seconds")),
+        )
+
+
+class _Reader:
+    """Command line, then ini, then default; paths relative to where they were written."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def _find(self, name: str) -> tuple[Any, Path]:
+        config = self._config
+        if (given := config.getoption(name)) is not None:
+            return given, config.invocation_params.dir
+        home = config.inipath.parent if config.inipath else config.rootpath
+        return config.getini(name) or _OPTIONS[name].default, home
+
+    def text(self, name: str) -> str:
+        return str(self._find(name)[0])
+
+    def lines(self, name: str) -> list[str]:
+        return self._find(name)[0] or []
+
+    def path(self, name: str) -> Path | None:
+        return self.path_of(name) if self._find(name)[0] else None
+
+    def path_of(self, name: str) -> Path:
+        given, home = self._find(name)
+        return home / Path(given).expanduser()
+
+    def check_choices(self) -> None:
+        """Check what argparse does not see: choices in an ini file."""
+        for option in OPTIONS:
+            if option.choices and (value := self.text(option.name)) not in option.choices:
+                raise UsageError(
+                    f"{option.name}: {value!r} is not valid{nearest(value, option.choices)}; "
+                    f"expected {listed(option.choices, 'or')}"
+                )
+
+
+def _gpus(text: str) -> str | tuple[str, ...]:
+    if text in ("all", "none"):
+        return text
+    parts = _parts(text)
+    for part in parts:
+        if not part.startswith(("GPU-", "MIG-")):
+            raise UsageError(
+                f"--triton-gpus: {part!r} is not valid; expected all, none, or GPU UUIDs as "
+                "`nvidia-smi -L` prints them, separated by commas"
+            )
+    return parts
+
+
+def _reports(text: str) -> tuple[str, ...]:
+    if text == "all":
+        return REPORTS
+    parts = _parts(text)
+    for part in parts:
+        if part not in REPORTS:
+            raise UsageError(
+                f"--triton-perf-report: {part!r} is not valid{nearest(part, REPORTS)}; expected "
+                f"all, or some of {listed(REPORTS)}, separated by commas"
+            )
+    return parts
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(","))
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise UsageError(f"--triton-perf-max-seconds: expected a number above 0, not {text!r}")
+    return seconds
