@@ -32,6 +32,7 @@ def compose(settings: "Settings", progress: "Progress") -> "PerfSession":
 
     from pytest_triton_perf.environment import describe
     from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer, find_perf_analyzer
+    from pytest_triton_perf.load.runner import LocalRunner
     from pytest_triton_perf.probes.base import Probe
     from pytest_triton_perf.probes.nvml import NvmlProbe
     from pytest_triton_perf.probes.process import ProcessProbe
@@ -47,7 +48,7 @@ def compose(settings: "Settings", progress: "Progress") -> "PerfSession":
             probes.append(ProcessProbe(server.pid))
         return Sampler(probes)
 
-    generator = PerfAnalyzer(find_perf_analyzer(settings.perf_analyzer))
+    generator = PerfAnalyzer(LocalRunner(find_perf_analyzer(settings.perf_analyzer)))
     launcher = LocalLauncher(find_server(settings.server), gpus=settings.gpus)
     return PerfSession(
         launcher=launcher,

@@ -1,49 +1,32 @@
 """perf_analyzer: finding a binary that runs here, and measuring one load level with it."""
 
 import atexit
-import contextlib
 import functools
 import importlib.metadata
 import importlib.util
 import os
 import re
 import shutil
-import signal
 import subprocess
-import sys
 import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pytest_triton_perf.domain.levels import Load
 from pytest_triton_perf.errors import INSTALL_EMBEDDED, LoadError, MissingPartError
 from pytest_triton_perf.load import windows
 from pytest_triton_perf.load.base import LoadReport, Traffic
-from pytest_triton_perf.load.command import REPORT, build_args
+from pytest_triton_perf.load.command import build_args
 from pytest_triton_perf.load.parsing import (
     ParsedReport,
     hint,
-    last_words,
     parse_report,
     window_too_short,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class PerfAnalyzerBinary:
-    """A perf_analyzer that runs on this machine.
-
-    ``env`` is what its environment needs beyond ours; ``origin`` says where it comes from, in
-    words.
-    """
-
-    path: Path
-    version: str
-    origin: str
-    env: Mapping[str, str] = field(default_factory=dict)
+from pytest_triton_perf.load.runner import PerfAnalyzerBinary, Run, Runner
 
 
 def find_perf_analyzer(explicit: Path | None) -> PerfAnalyzerBinary:
@@ -189,32 +172,6 @@ def _embedded_libraries() -> str | None:
     return folder
 
 
-# Has the kernel end perf_analyzer when the thread that started it is gone. A preexec_fn would
-# do the same by a true fork of a process with threads, the sampler's and gRPC's: not safe.
-_DIE_WITH_PARENT = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
-"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Run:
-    """One process of perf_analyzer that ended by itself."""
-
-    exit_code: int
-    csv: str
-    stdout: str
-    stderr: str
-    started: float
-    ended: float
-
-    @property
-    def words(self) -> str:
-        return last_words(self.stdout, self.stderr)
-
-
 @dataclass(kw_only=True)
 class _Experience:
     """What the runs of one kind of traffic taught since the model was loaded."""
@@ -226,18 +183,13 @@ class _Experience:
 class PerfAnalyzer:
     """A :class:`~pytest_triton_perf.load.base.LoadGenerator`: one process per level."""
 
-    def __init__(self, binary: PerfAnalyzerBinary) -> None:
-        self._binary = binary
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
         self._experiences: dict[tuple[str, str], _Experience] = {}
 
     def describe(self) -> Mapping[str, str]:
-        """Name, version, path and origin."""
-        return {
-            "name": "perf_analyzer",
-            "version": self._binary.version,
-            "path": str(self._binary.path),
-            "origin": self._binary.origin,
-        }
+        """Its name, and what the runner says of it."""
+        return {"name": "perf_analyzer", **self._runner.describe()}
 
     def run(self, traffic: Traffic, load: Load, *, url: str, max_seconds: float) -> LoadReport:
         """Measure one level, as :class:`~pytest_triton_perf.load.base.LoadGenerator` says.
@@ -305,64 +257,17 @@ class PerfAnalyzer:
 
     def _process(
         self, traffic: Traffic, load: Load, url: str, window_ms: float, deadline: float
-    ) -> _Run:
-        """Run perf_analyzer once, in a folder of its own, and leave no process behind."""
+    ) -> Run:
+        """Run perf_analyzer once, and take one that hangs for an error."""
+        if traffic.input_data not in (None, "zero", "random"):
+            there = self._runner.path(Path(traffic.input_data), url=url)
+            traffic = replace(traffic, input_data=there)
         args = build_args(traffic, load, url=url, window_ms=window_ms)
-        command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())]
-        command += [str(self._binary.path.absolute()), *args]
-        with tempfile.TemporaryDirectory(prefix="triton-perf-load-") as name:
-            folder = Path(name)
-            out, err = folder / "stdout", folder / "stderr"
-            with out.open("wb") as stdout, err.open("wb") as stderr:
-                started = time.monotonic()
-                process = subprocess.Popen(
-                    command,
-                    cwd=folder,
-                    env={**os.environ, **_no_proxy(url), **self._binary.env},
-                    stdin=subprocess.DEVNULL,
-                    stdout=stdout,
-                    stderr=stderr,
-                    start_new_session=True,
-                )
-                try:
-                    exit_code = process.wait(max(0.0, deadline - started))
-                except subprocess.TimeoutExpired as hang:
-                    _end(process)
-                    said = last_words(_read(out), _read(err))
-                    raise _hung(traffic, load, window_ms, hang.timeout, said) from None
-                except BaseException:
-                    _end(process)
-                    raise
-            return _Run(
-                exit_code=exit_code,
-                csv=_read(folder / REPORT),
-                stdout=_read(out),
-                stderr=_read(err),
-                started=started,
-                ended=time.monotonic(),
-            )
-
-
-def _no_proxy(url: str) -> dict[str, str]:
-    """Environment that keeps traffic to this machine off a proxy, which gRPC and curl obey."""
-    host = url.rpartition(":")[0].strip("[]")
-    if host not in ("127.0.0.1", "localhost", "::1"):
-        return {}
-    others = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-    return {"no_proxy": f"{others},{host}" if others else host}
-
-
-def _read(path: Path) -> str:
-    return path.read_text(errors="replace") if path.exists() else ""
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End the process and all of its group, within about two seconds."""
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, sign)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(2)
+        seconds = deadline - time.monotonic()
+        run = self._runner.run(args, url=url, seconds=seconds)
+        if run.hung:
+            raise _hung(traffic, load, window_ms, seconds, run.words)
+        return run
 
 
 def _lesson(load: Load, report: ParsedReport) -> windows.Lesson:
@@ -371,7 +276,7 @@ def _lesson(load: Load, report: ParsedReport) -> windows.Lesson:
     return windows.Lesson(load=load, rate=rate, latency_s=slowest_ms / 1000)
 
 
-def _report(report: ParsedReport, traffic: Traffic, run: _Run) -> LoadReport:
+def _report(report: ParsedReport, traffic: Traffic, run: Run) -> LoadReport:
     notes = report.notes
     if report.requests is None:
         notes += ("perf_analyzer did not say how many requests these figures rest on",)
@@ -390,7 +295,7 @@ def _report(report: ParsedReport, traffic: Traffic, run: _Run) -> LoadReport:
     )
 
 
-def _not_measured(traffic: Traffic, load: Load, url: str, run: _Run) -> LoadError:
+def _not_measured(traffic: Traffic, load: Load, url: str, run: Run) -> LoadError:
     code = run.exit_code
     ending = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
     advice = hint(

@@ -20,9 +20,9 @@ from pytest_triton_perf.errors import LoadError
 from pytest_triton_perf.load.base import LoadReport, Traffic, WireProtocol
 from pytest_triton_perf.load.perf_analyzer import (
     PerfAnalyzer,
-    PerfAnalyzerBinary,
     find_perf_analyzer,
 )
+from pytest_triton_perf.load.runner import LocalRunner, PerfAnalyzerBinary
 from pytest_triton_perf.servers.base import ServerSpec
 from pytest_triton_perf.servers.embedded import find_server
 from pytest_triton_perf.servers.local import LocalLauncher, LocalServer
@@ -105,7 +105,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
 @pytest.fixture
 def generator() -> Iterator[PerfAnalyzer]:
     before = set(psutil.Process().children(recursive=True))
-    yield PerfAnalyzer(find_perf_analyzer(None))
+    yield PerfAnalyzer(LocalRunner(find_perf_analyzer(None)))
     left = set(psutil.Process().children(recursive=True)) - before
     assert [process for process in left if "perf_analyzer" in process.name()] == []
 
@@ -281,8 +281,9 @@ def test_an_interrupt_ends_perf_analyzer(generator: PerfAnalyzer, server: LocalS
 def test_perf_analyzer_ends_with_a_killed_parent(server: LocalServer) -> None:
     code = (
         "from pytest_triton_perf.load.perf_analyzer import *\n"
-        f"PerfAnalyzer(find_perf_analyzer(None)).run(Traffic(model='hung'), Load(concurrency=1),"
-        f" url={server.grpc_url!r}, max_seconds=30)"
+        "from pytest_triton_perf.load.runner import *\n"
+        "PerfAnalyzer(LocalRunner(find_perf_analyzer(None))).run("
+        f"Traffic(model='hung'), Load(concurrency=1), url={server.grpc_url!r}, max_seconds=30)"
     )
     with subprocess.Popen([sys.executable, "-c", code]) as parent:
         try:
@@ -325,7 +326,7 @@ def fake(tmp_path: Path, script: str) -> PerfAnalyzer:
     path = tmp_path / "fake"
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
-    return PerfAnalyzer(PerfAnalyzerBinary(path=path, version="0", origin="test"))
+    return PerfAnalyzer(LocalRunner(PerfAnalyzerBinary(path=path, version="0", origin="test")))
 
 
 def test_a_run_without_any_report_is_repeated_once_and_then_an_error(tmp_path: Path) -> None:
