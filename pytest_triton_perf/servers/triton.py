@@ -1,0 +1,178 @@
+"""What every launch mode does with the models of its running server."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pytest_triton_perf.domain.variants import Variant
+from pytest_triton_perf.errors import ServerError
+from pytest_triton_perf.servers import warden
+from pytest_triton_perf.servers.model_config import apply_overrides, not_served, to_dict
+from pytest_triton_perf.servers.readiness import last_words
+from pytest_triton_perf.servers.triton_grpc import import_quietly
+
+if TYPE_CHECKING:
+    import psutil
+    from tritonclient.grpc import InferenceServerClient
+
+_LOAD_S = 600.0
+
+
+class TritonServer:
+    """A running server under explicit model control; a subclass knows how it came to exist.
+
+    The urls are ``host:port``. A subclass sets ``version`` once the server answers, and says in
+    the methods up to ``stop`` what it knows of its server; all the others are the same for every
+    launch mode.
+    """
+
+    def __init__(self, *, grpc_url: str, http_url: str, metrics_url: str) -> None:
+        self.grpc_url = grpc_url
+        self.http_url = http_url
+        self.metrics_url = metrics_url
+        self.version = ""
+        self._client: InferenceServerClient | None = None
+        self._model: str | None = None
+        self._variant: Variant | None = None
+        self._served: Mapping[str, Any] = {}
+
+    @property
+    def pid(self) -> int | None:
+        """Root of the server's process tree on this host; ``None`` where it has none here."""
+        raise NotImplementedError
+
+    def ended(self, within_s: float = 0.0) -> str | None:
+        """How the server ended, in words ("exited with 1"); ``None`` while it runs.
+
+        A dying server closes its connections a little before it can be seen to be dead: where
+        that is known, its end is waited for as long as ``within_s``.
+        """
+        raise NotImplementedError
+
+    def logs(self) -> str:
+        """What the server has written so far; after ``stop``, all that it wrote."""
+        raise NotImplementedError
+
+    def readable(self, text: str) -> str:
+        """Triton's words with the user's own paths."""
+        return text
+
+    def begin_stop(self) -> None:
+        """Ask the server to end without waiting; here, only close the connection to it."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def stop(self) -> None:
+        """End what this session started, within a bound; safe to call twice."""
+        raise NotImplementedError
+
+    @property
+    def client(self) -> "InferenceServerClient":
+        """A gRPC client of this server, the same one at every call."""
+        if self._client is None:
+            self._client = import_quietly("tritonclient.grpc").InferenceServerClient(self.grpc_url)
+        return self._client
+
+    def alive(self) -> bool:
+        """Whether the server still runs."""
+        return self.ended() is None
+
+    def load(self, variant: Variant) -> Mapping[str, Any]:
+        """Serve ``variant``, freshly loaded and alone; nothing to do where it is served already.
+
+        The model served before is unloaded first, never changed in place: Triton keeps an
+        override when it is asked for the plain model again, and keeps instances, with what they
+        allocated, when only their number changes.
+
+        Returns the config that Triton reports, as :data:`Config`.
+
+        Raises:
+            UsageError: the model has no config file, and the one that Triton completed has no
+                such path as an override names.
+            ServerError: see :class:`RunningServer`.
+        """
+        if self._variant is not None and self._variant.name == variant.name and self.alive():
+            return self._served
+        self._variant = None
+        with self._explained(variant):
+            self._unload()
+            # From here on it is unloaded before the next, also where only a part was loaded.
+            self._model = variant.model
+            asked = variant.config
+            if variant.overrides and not asked:
+                self.client.load_model(variant.model, client_timeout=_LOAD_S)
+                asked = apply_overrides(variant.model, self._config(), variant.overrides)
+                self._unload()
+            leaving = self._processes()
+            config = json.dumps(asked) if asked else None
+            self.client.load_model(variant.model, config=config, client_timeout=_LOAD_S)
+            self._served = self._config()
+        if difference := not_served(self._served, asked, variant.overrides):
+            raise ServerError(
+                f"{variant.name} cannot be measured: in what Triton serves, {difference}\n"
+                "Hint: does the model set this in auto_complete_config? Then change it there, or "
+                "give --triton-server-arg=--disable-auto-complete-config"
+            )
+        if left := _still_there(leaving):
+            raise ServerError(
+                f"{variant.name} cannot be measured: processes of the model served before do not "
+                f"end ({left}), and their memory would be counted for this one\n"
+                "Hint: does that model start processes that its finalize() does not end?"
+            )
+        self._variant = variant
+        return self._served
+
+    @contextlib.contextmanager
+    def _explained(self, variant: Variant) -> Iterator[None]:
+        """Turn the client's error into ours, with Triton's reason or its last words."""
+        refused = import_quietly("tritonclient.utils").InferenceServerException
+        earlier = len(self.logs())
+        try:
+            yield
+        except refused as error:
+            lost = error.status() == "StatusCode.UNAVAILABLE"
+            if how := self.ended(within_s=2 if lost else 0):
+                raise ServerError(
+                    f"tritonserver {how}; it was to load {variant.name}. Its last words:\n"
+                    f"{last_words(self.logs())}"
+                ) from None
+            reason = self.readable(error.message()).strip("; \n")
+            changes = ", ".join(f"{path}={value}" for path, value in variant.overrides.items())
+            raise ServerError(
+                f"Triton refused {variant.name}{f' ({changes})' if changes else ''}: "
+                f"{reason}\n"
+                f"Hint: correct the {'variant' if changes else 'model or its config.pbtxt'}. "
+                f"The end of Triton's log:\n{last_words(self.logs()[earlier:])}"
+            ) from None
+
+    def _config(self) -> dict[str, Any]:
+        return to_dict(self.client.get_model_config(self._model).config)
+
+    def _unload(self) -> None:
+        if self._model is not None:
+            self.client.unload_model(self._model, unload_dependents=True)
+
+    def _processes(self) -> "list[psutil.Process]":
+        """Processes of the server that can be seen here: after an unload, those still ending."""
+        import psutil
+
+        if self.pid is None:
+            return []
+        try:
+            return psutil.Process(self.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+
+def _still_there(leaving: "list[psutil.Process]") -> str:
+    """Wait for the processes of the model before; which are still there, empty if none.
+
+    Triton ends the stubs of python models one after the other, in more than a second each, and
+    says that the model is unloaded before that.
+    """
+    import psutil
+
+    _, left = psutil.wait_procs(leaving, timeout=warden.STOP_S + 2 * len(leaving))
+    return ", ".join(f"process {process.pid}" for process in left)
