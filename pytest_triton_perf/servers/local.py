@@ -4,23 +4,21 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_triton_perf.errors import ServerError, UsageError
+from pytest_triton_perf.errors import ServerError
 from pytest_triton_perf.servers import warden
 from pytest_triton_perf.servers.base import ServerSpec
 from pytest_triton_perf.servers.embedded import ServerBinary
+from pytest_triton_perf.servers.ports import HOST, Ports
 from pytest_triton_perf.servers.readiness import wait_until_ready
 from pytest_triton_perf.servers.triton import TritonServer
 
-_HOST = "127.0.0.1"
 _START_ATTEMPTS = 3
 
 
@@ -45,7 +43,7 @@ class LocalLauncher:
             ServerError: see :class:`Launcher`; or a port among the extra arguments is in use.
         """
         for attempt in range(1, _START_ATTEMPTS + 1):
-            server = LocalServer(spec, _Ports.choose(spec.server_args))
+            server = LocalServer(spec, Ports.choose(spec.server_args))
             try:
                 server.launch(self._binary, self._gpus, self._start_seconds)
             except ServerError as error:
@@ -74,11 +72,11 @@ class LocalLauncher:
 class LocalServer(TritonServer):
     """A tritonserver process with its descendants, its log and its private folder."""
 
-    def __init__(self, spec: ServerSpec, ports: "_Ports") -> None:
+    def __init__(self, spec: ServerSpec, ports: Ports) -> None:
         super().__init__(
-            grpc_url=f"{_HOST}:{ports.grpc}",
-            http_url=f"{_HOST}:{ports.http}",
-            metrics_url=f"{_HOST}:{ports.metrics}",
+            grpc_url=f"{HOST}:{ports.grpc}",
+            http_url=f"{HOST}:{ports.http}",
+            metrics_url=f"{HOST}:{ports.metrics}",
         )
         self._ports = ports
         self._server_args = spec.server_args
@@ -104,8 +102,8 @@ class LocalServer(TritonServer):
             str(binary.path),
             f"--model-repository={self._models}",
             "--model-control-mode=explicit",
-            f"--http-address={_HOST}",
-            f"--grpc-address={_HOST}",
+            f"--http-address={HOST}",
+            f"--grpc-address={HOST}",
             f"--http-port={self._ports.http}",
             f"--grpc-port={self._ports.grpc}",
             f"--metrics-port={self._ports.metrics}",
@@ -203,53 +201,3 @@ class LocalServer(TritonServer):
             mirrored.mkdir()
             for file in files:
                 (mirrored / file).symlink_to(Path(folder, file))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Ports:
-    http: int
-    grpc: int
-    metrics: int
-
-    @classmethod
-    def choose(cls, server_args: Sequence[str]) -> "_Ports":
-        """Free ports of 127.0.0.1, except where ``server_args`` name one, which must be free."""
-        with contextlib.ExitStack() as held:
-            return cls(
-                **{
-                    name: _port_from(f"--{name}-port", server_args) or _free_port(held)
-                    for name in ("http", "grpc", "metrics")
-                }
-            )
-
-
-def _port_from(option: str, server_args: Sequence[str]) -> int | None:
-    """The port that the user's arguments give with ``option``, checked to be free."""
-    given = None
-    for arg, following in zip(server_args, [*server_args[1:], ""], strict=False):
-        name, equals, value = arg.partition("=")
-        if name == option:
-            given = value if equals else following
-    if given is None:
-        return None
-    if not given.isdecimal():
-        raise UsageError(f"server argument {option}: a port is a number, not {given!r}")
-    with socket.socket() as probe:
-        # Triton's gRPC would share a busy port with another server without a word.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((_HOST, int(given)))
-        except (OSError, OverflowError) as error:
-            raise ServerError(
-                f"port {given} of {_HOST}, wanted by the server argument {option}, cannot be "
-                f"used: {error}. Give another port or drop the argument: a free port is "
-                "then chosen"
-            ) from None
-    return int(given)
-
-
-def _free_port(held: contextlib.ExitStack) -> int:
-    """A free port, kept from being chosen again until ``held`` is closed."""
-    probe = held.enter_context(socket.socket())
-    probe.bind((_HOST, 0))
-    return int(probe.getsockname()[1])

@@ -17,8 +17,9 @@ from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.errors import ServerError, UsageError
 from pytest_triton_perf.servers.base import ServerSpec
 from pytest_triton_perf.servers.embedded import find_server
-from pytest_triton_perf.servers.local import LocalLauncher, LocalServer, _Ports
+from pytest_triton_perf.servers.local import LocalLauncher, LocalServer
 from pytest_triton_perf.servers.model_config import apply_overrides, read_config
+from pytest_triton_perf.servers.ports import Ports
 
 MODEL = """
 import triton_python_backend_utils as pb
@@ -263,7 +264,7 @@ def test_two_servers_cannot_share_a_grpc_port(own):
 
 
 def test_a_chosen_port_that_is_taken_meanwhile_is_chosen_anew(own, monkeypatch):
-    free = _Ports.choose
+    free = Ports.choose
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
@@ -271,7 +272,7 @@ def test_a_chosen_port_that_is_taken_meanwhile_is_chosen_anew(own, monkeypatch):
             replace(free(()), **{name: busy.getsockname()[1]}) for name in ("http", "grpc")
         )
         choices = [http_taken, grpc_taken, free(())]
-        monkeypatch.setattr(_Ports, "choose", lambda args: choices.pop(0))
+        monkeypatch.setattr(Ports, "choose", lambda args: choices.pop(0))
         assert own().alive()
         choices = [http_taken, grpc_taken, http_taken]
         with pytest.raises(ServerError, match=r"HTTP service: .* already in use"):
@@ -343,7 +344,7 @@ def assert_gone(server, processes):
 
 
 def test_a_server_that_was_never_launched_can_be_stopped(repository):
-    server = LocalServer(ServerSpec(repository=repository), _Ports.choose(()))
+    server = LocalServer(ServerSpec(repository=repository), Ports.choose(()))
     assert (server.pid, server.logs(), server.alive()) == (None, "", False)
     server.stop()
     assert not server._workdir.exists()
