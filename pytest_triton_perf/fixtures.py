@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from pytest_triton_perf.collection import PerfTest
     from pytest_triton_perf.domain.sweeps import Sweep
     from pytest_triton_perf.domain.variants import Variant
+    from pytest_triton_perf.load.runner import Runner
     from pytest_triton_perf.progress import Progress
-    from pytest_triton_perf.servers.base import RunningServer
+    from pytest_triton_perf.servers.base import Launcher, RunningServer
     from pytest_triton_perf.session import PerfSession
     from pytest_triton_perf.settings import Settings
 
@@ -31,14 +32,11 @@ def compose(settings: "Settings", progress: "Progress") -> "PerfSession":
     from filelock import FileLock
 
     from pytest_triton_perf.environment import describe
-    from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer, find_perf_analyzer
-    from pytest_triton_perf.load.runner import LocalRunner
+    from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer
     from pytest_triton_perf.probes.base import Probe
     from pytest_triton_perf.probes.nvml import NvmlProbe
     from pytest_triton_perf.probes.process import ProcessProbe
     from pytest_triton_perf.probes.sampler import Sampler
-    from pytest_triton_perf.servers.embedded import find_server
-    from pytest_triton_perf.servers.local import LocalLauncher
     from pytest_triton_perf.session import PerfSession
 
     def watch(server: "RunningServer") -> Sampler:
@@ -48,8 +46,8 @@ def compose(settings: "Settings", progress: "Progress") -> "PerfSession":
             probes.append(ProcessProbe(server.pid))
         return Sampler(probes)
 
-    generator = PerfAnalyzer(LocalRunner(find_perf_analyzer(settings.perf_analyzer)))
-    launcher = LocalLauncher(find_server(settings.server), gpus=settings.gpus)
+    launcher, runner = _launcher_and_runner(settings, progress)
+    generator = PerfAnalyzer(runner)
     return PerfSession(
         launcher=launcher,
         generator=generator,
@@ -59,6 +57,34 @@ def compose(settings: "Settings", progress: "Progress") -> "PerfSession":
         environment=describe(server=launcher.describe(), load_generator=generator.describe()),
         progress=progress,
     )
+
+
+def _launcher_and_runner(settings: "Settings", progress: "Progress") -> "tuple[Launcher, Runner]":
+    """How Triton comes to exist, and where perf_analyzer runs."""
+    from pytest_triton_perf.load.perf_analyzer import find_perf_analyzer
+    from pytest_triton_perf.load.runner import LocalRunner, ToolboxRunner
+
+    if settings.launch == "docker" or (settings.launch == "auto" and settings.image is not None):
+        from pytest_triton_perf.options import DEFAULT_IMAGE
+        from pytest_triton_perf.probes.nvml import why_no_gpu
+        from pytest_triton_perf.servers.docker import ContainerPlan, DockerLauncher, sdk_image_of
+
+        image = settings.image or DEFAULT_IMAGE
+        on_host = settings.perf_analyzer and LocalRunner(find_perf_analyzer(settings.perf_analyzer))
+        plan = ContainerPlan(
+            image=image,
+            sdk_image=None if on_host else settings.sdk_image or sdk_image_of(image),
+            gpus="none" if settings.gpus == "all" and why_no_gpu() else settings.gpus,
+            shm_size=settings.shm_size,
+        )
+        launcher = DockerLauncher(plan, tell=progress.step)
+        return launcher, on_host or ToolboxRunner(launcher.toolbox, launcher.describe_toolbox())
+
+    from pytest_triton_perf.servers.embedded import find_server
+    from pytest_triton_perf.servers.local import LocalLauncher
+
+    runner = LocalRunner(find_perf_analyzer(settings.perf_analyzer))
+    return LocalLauncher(find_server(settings.server), gpus=settings.gpus), runner
 
 
 @pytest.fixture

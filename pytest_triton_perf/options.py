@@ -16,6 +16,8 @@ MARKERS = (
 
 REPORTS = ("csv", "plots", "html", "pdf", "md", "json")
 
+DEFAULT_IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
+
 
 class Option(NamedTuple):
     """One option and its ini key of the same name, with underscores."""
@@ -37,10 +39,10 @@ class Option(NamedTuple):
 OPTIONS = (
     Option(
         "--triton-launch",
-        "how Triton comes to exist: auto takes a tritonserver that was given, is on PATH or is "
-        "the embedded one",
+        "how Triton comes to exist: auto is docker if --triton-image is given, else local, with "
+        "a tritonserver that was given, is on PATH or is the embedded one",
         "auto",
-        choices=("auto", "local"),
+        choices=("auto", "local", "docker"),
     ),
     Option(
         "--triton-model-repository",
@@ -60,6 +62,19 @@ OPTIONS = (
         metavar="PATH",
         shown_default="PATH, then the embedded one",
     ),
+    Option(
+        "--triton-image",
+        "docker: the server image, by tag or digest",
+        metavar="IMAGE",
+        shown_default=DEFAULT_IMAGE,
+    ),
+    Option(
+        "--triton-sdk-image",
+        "docker: the image that holds perf_analyzer, which --perf-analyzer replaces",
+        metavar="IMAGE",
+        shown_default="the server image's tag with -sdk",
+    ),
+    Option("--triton-shm-size", "docker: the server's shared memory", "1g", metavar="SIZE"),
     Option("--triton-gpus", "GPUs the server may use: all, none, or UUIDs", "all", metavar="LIST"),
     Option(
         "--triton-server-arg",

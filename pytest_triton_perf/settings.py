@@ -1,6 +1,7 @@
 """What the user asked for: options and ini keys, read and checked in one place."""
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,13 @@ class Settings:
     """What the user asked for, from the command line, the ini file, or the defaults.
 
     ``gpus`` is ``"all"``, ``"none"`` or a tuple of GPU UUIDs. ``max_seconds`` is the measuring
-    time that one sweep may use. A path that was not given is ``None``.
+    time that one sweep may use. A path or an image that was not given is ``None``.
     """
 
+    launch: str
+    image: str | None
+    sdk_image: str | None
+    shm_size: str
     model_repository: Path | None
     server: Path | None
     perf_analyzer: Path | None
@@ -41,6 +46,10 @@ class Settings:
         read = _Reader(config)
         read.check_choices()
         return cls(
+            launch=read.text("triton_launch"),
+            image=read.optional("triton_image"),
+            sdk_image=read.optional("triton_sdk_image"),
+            shm_size=_size(read.text("triton_shm_size")),
             model_repository=read.path("triton_model_repository"),
             server=read.path("triton_server"),
             perf_analyzer=read.path("perf_analyzer"),
@@ -67,6 +76,9 @@ class _Reader:
 
     def text(self, name: str) -> str:
         return str(self._find(name)[0])
+
+    def optional(self, name: str) -> str | None:
+        return self.text(name) if self._find(name)[0] else None
 
     def lines(self, name: str) -> list[str]:
         return self._find(name)[0] or []
@@ -116,6 +128,14 @@ def _reports(text: str) -> tuple[str, ...]:
 
 def _parts(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(","))
+
+
+def _size(text: str) -> str:
+    if not re.fullmatch("[1-9][0-9]*[bkmg]?", text):
+        raise UsageError(
+            f"--triton-shm-size: {text!r} is not valid; expected a size such as 512m or 2g"
+        )
+    return text
 
 
 def _seconds(text: str) -> float:
