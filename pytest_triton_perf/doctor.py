@@ -4,14 +4,13 @@ import contextlib
 import os
 import platform
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from pytest_triton_perf.errors import TritonPerfError
+from pytest_triton_perf.errors import MissingPartError, TritonPerfError
 
 Status = Literal["ok", "missing", "optional"]
 
@@ -120,30 +119,20 @@ def _perf_analyzer() -> Check:
 
 
 def _docker() -> Check:
-    import docker
-    from docker.errors import DockerException
-    from docker.utils import parse_host
+    from pytest_triton_perf.servers.engine import connect, leftovers
 
-    host = str(parse_host(os.environ.get("DOCKER_HOST")))
+    part = "Docker engine"
     try:
-        _knock(host)
-        with contextlib.closing(docker.from_env(timeout=2)) as client:
-            return Check(part="Docker engine", status="ok", found=client.version()["Version"])
-    except (OSError, DockerException) as error:
-        mend = "apt-get install -y docker.io"
-        if isinstance(error, PermissionError):
-            mend = "usermod -aG docker $USER"
-        elif shutil.which("dockerd"):
-            mend = "systemctl start docker"
-        found = f"none answers at {host}: {error}"
-        return Check(part="Docker engine", status="optional", found=found, mend=mend)
-
-
-def _knock(host: str) -> None:
-    """Raise OSError where nobody listens; docker's own client then leaves its socket open."""
-    if host.startswith("http+unix://"):
-        with socket.socket(socket.AF_UNIX) as knock:
-            knock.connect(host.removeprefix("http+unix://"))
+        with contextlib.closing(connect(timeout_s=2)) as client:
+            version = client.version()["Version"]
+            dead = [str(container.name) for container in leftovers(client)]
+    except MissingPartError as error:
+        found, _, mend = str(error).partition("\n  Hint: ")
+        return Check(part=part, status="optional", found=found, mend=mend)
+    if not dead:
+        return Check(part=part, status="ok", found=version)
+    found = f"{version}; sessions that were killed left {', '.join(dead)}"
+    return Check(part=part, status="ok", found=found, mend=f"docker rm -f {' '.join(dead)}")
 
 
 def _gpu() -> Check:

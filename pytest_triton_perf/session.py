@@ -174,10 +174,10 @@ class PerfSession:
                 report = self._generator.run(traffic, load, url=url, max_seconds=share)
             except LoadError as error:
                 where = f"{test.variant.name} at {load}"
-                if server.alive():
+                if (how := server.ended()) is None:
                     raise LoadError(f"{where}: {error}") from error
                 raise ServerError(
-                    f"{where}: tritonserver ended while it was measured; its last words:\n"
+                    f"{where}: tritonserver {how} while it was measured; its last words:\n"
                     f"{tail(server.logs())}"
                 ) from error
             seen = watched.sampler.summary(report.started, report.ended)

@@ -80,7 +80,7 @@ def test_an_unreachable_docker_engine_is_optional(
     monkeypatch.setenv("DOCKER_HOST", host.format(folder=tmp_path))
     check = row("Docker engine")
     assert check.status == "optional"
-    assert check.found.startswith("none answers at http")
+    assert check.found.startswith("no Docker engine answers at http")
     assert check.mend in ("apt-get install -y docker.io", "systemctl start docker")
 
 
