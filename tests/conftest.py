@@ -1,6 +1,6 @@
 import pytest
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "docker_engine"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,0 +1,99 @@
+"""Fixtures of a real Docker engine and of real Triton images."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from docker_images import IMAGE, build_images
+from support import missing_part
+
+if TYPE_CHECKING:
+    import docker
+
+_CACHE = Path.home() / ".cache" / "pytest-triton-perf" / "docker"
+"""Of the engine that the tests start: outlives them, because the images do."""
+
+_START_S = 30.0
+_STOP_S = 30.0
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator["docker.DockerClient"]:
+    """A client of the engine that answers here, else of one that lives as long as the session."""
+    import docker
+
+    with contextlib.ExitStack() as stack:
+        if not _answers():
+            stack.enter_context(_own_engine())
+        client = stack.enter_context(contextlib.closing(docker.from_env(timeout=300)))
+        client.ping()
+        yield client
+
+
+@pytest.fixture(scope="session")
+def triton_image(docker_engine: "docker.DockerClient") -> str:
+    """The tag of a server image; its SDK image has the same tag and ``-sdk``.
+
+    ``docker_images.OTHER_IMAGE`` is there then, too.
+    """
+    if os.geteuid() or not shutil.which("debootstrap"):
+        missing_part("building a Triton image needs root and debootstrap")
+    _CACHE.mkdir(parents=True, exist_ok=True)
+    try:
+        build_images(docker_engine, _CACHE)
+    except RuntimeError as error:
+        missing_part(f"no Triton image can be built: {error}")
+    return IMAGE
+
+
+def _answers() -> bool:
+    """Whether an engine listens; a docker client that finds none leaves its socket open."""
+    from docker.utils import parse_host
+
+    host = str(parse_host(os.environ.get("DOCKER_HOST")))
+    if not host.startswith("http+unix://"):
+        return True
+    with socket.socket(socket.AF_UNIX) as knock:
+        return knock.connect_ex(host.removeprefix("http+unix://")) == 0
+
+
+@contextlib.contextmanager
+def _own_engine() -> Iterator[None]:
+    if "DOCKER_HOST" in os.environ:
+        missing_part(f"no Docker engine answers at DOCKER_HOST={os.environ['DOCKER_HOST']}")
+    dockerd = shutil.which("dockerd", path=f"{os.environ['PATH']}:/usr/sbin")
+    if os.geteuid() or dockerd is None:
+        missing_part("no Docker engine answers; to start one needs root and docker.io")
+    _CACHE.mkdir(parents=True, exist_ok=True)
+    log = _CACHE / "dockerd.log"
+    places = [f"--{name}={_CACHE / name}" for name in ("data-root", "exec-root", "pidfile")]
+    with log.open("wb") as out:
+        engine = subprocess.Popen(
+            [dockerd, *places],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for pytest: its containers end before the engine
+        )
+    try:
+        deadline = time.monotonic() + _START_S
+        while not _answers():
+            if engine.poll() is not None or time.monotonic() > deadline:
+                words = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
+                missing_part(f"dockerd does not start ({log}):\n{words}")
+            time.sleep(0.1)
+        yield
+    finally:
+        engine.terminate()
+        try:
+            engine.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            engine.kill()
+            engine.wait()
