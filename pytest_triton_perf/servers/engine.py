@@ -105,7 +105,7 @@ def find_image(
     from docker.errors import DockerException, ImageNotFound
     from requests.exceptions import RequestException
 
-    with contextlib.suppress(ImageNotFound), explained(f"look for the image {name}"):
+    with explained(f"look for the image {name}"), contextlib.suppress(ImageNotFound):
         return client.images.get(name)
     try:
         for progress in _pull(client, name):

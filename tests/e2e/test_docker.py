@@ -1,0 +1,556 @@
+"""The docker launch mode on a real engine: what runs, with which rights, and what is left."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from docker_images import IMAGE, OTHER_IMAGE
+
+from pytest_triton_perf.cli import main
+from pytest_triton_perf.domain.levels import Load
+from pytest_triton_perf.domain.variants import Variant
+from pytest_triton_perf.errors import LoadError, MissingPartError, ServerError, UsageError
+from pytest_triton_perf.load.base import Traffic
+from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer
+from pytest_triton_perf.load.runner import ToolboxRunner
+from pytest_triton_perf.servers import engine
+from pytest_triton_perf.servers.base import ServerSpec
+from pytest_triton_perf.servers.docker import (
+    ContainerPlan,
+    DockerLauncher,
+    _Container,
+    sdk_image_of,
+)
+
+MODEL = """
+import time
+import triton_python_backend_utils as pb
+
+class TritonPythonModel:
+    def execute(self, requests):
+        answers = []
+        for request in requests:
+            x = pb.get_input_tensor_by_name(request, "X").as_numpy()
+            {execute}
+            answers.append(pb.InferenceResponse([pb.Tensor("Y", x)]))
+        return answers
+"""
+MODELS = {
+    "echo": "pass",
+    "sevens": "assert (x == 7).all(), f'not seven: {x.flat[0]}'",
+    "slow": "time.sleep(4)",
+}
+SWEEP = """
+import pytest
+
+@pytest.mark.perf_sweep(model="add_sub", concurrency=[1, 2], variants=[{}, {"max_batch_size": 4}])
+@pytest.mark.perf_budget(min_throughput=1, max_cpu_memory_mb=4000)
+def test_first():
+    pass
+"""
+TROUBLED = """
+import pytest
+
+@pytest.mark.perf_sweep(model="add_sub", concurrency=[1])
+@pytest.mark.perf_budget(min_throughput=1)
+def test_first():
+    pass
+
+@pytest.mark.perf_sweep(model="troubled", concurrency=[1, 2])
+@pytest.mark.perf_budget(min_throughput=1)
+def test_troubled():
+    pass
+
+@pytest.mark.perf_sweep(model="add_sub", concurrency=[2], variants=[{"max_batch_size": 4}])
+@pytest.mark.perf_budget(min_throughput=1)
+def test_last():
+    pass
+"""
+
+
+def plan(image=IMAGE, sdk_image=f"{IMAGE}-sdk", gpus="none", shm_size="256m"):
+    return ContainerPlan(image=image, sdk_image=sdk_image, gpus=gpus, shm_size=shm_size)
+
+
+def launcher(**changes):
+    return DockerLauncher(plan(**changes), tell=lambda text: None)
+
+
+@contextlib.contextmanager
+def started(repository, *server_args, **changes):
+    one = launcher(**changes)
+    server = one.start(ServerSpec(repository=repository, server_args=server_args))
+    try:
+        yield one, server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("docker") / "models"
+    for name, execute in MODELS.items():
+        (folder / name / "1").mkdir(parents=True)
+        (folder / name / "1" / "model.py").write_text(MODEL.format(execute=execute))
+        (folder / name / "config.pbtxt").write_text(
+            'backend: "python"\nmax_batch_size: 8\n'
+            "input { name: 'X' data_type: TYPE_FP32 dims: [ 4 ] }\n"
+            "output { name: 'Y' data_type: TYPE_FP32 dims: [ 4 ] }\n"
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pair(docker_engine, triton_image, repository):
+    with started(repository) as both:
+        yield both
+
+
+@pytest.fixture(scope="module")
+def server(pair):
+    return pair[1]
+
+
+@pytest.fixture
+def generator(pair):
+    return PerfAnalyzer(ToolboxRunner(pair[0].toolbox, pair[0].describe_toolbox()))
+
+
+def containers_of(client, server):
+    session = server._container.inspect()["Config"]["Labels"][engine.SESSION]
+    found = client.containers.list(all=True, filters={"label": f"{engine.SESSION}={session}"})
+    return sorted(found, key=lambda container: container.attrs["Created"])
+
+
+def variant(model, name="", **overrides):
+    return Variant(
+        model=model, name=name or f"{model}_config_default", overrides=overrides, config={}
+    )
+
+
+# -- what runs, and with which rights
+
+
+def test_models_are_served_and_can_be_measured_here(server):
+    import tritonclient.grpc as triton
+
+    served = server.load(variant("echo", "echo_config_0", max_batch_size=2))
+    assert served["max_batch_size"] == 2
+    assert server.version == "2.51.0"
+    x = triton.InferInput("X", [1, 4], "FP32")
+    x.set_data_from_numpy(np.full((1, 4), 3, np.float32))
+    assert server.client.infer("echo", [x]).as_numpy("Y").tolist() == [[3, 3, 3, 3]]
+    assert "tritonserver" in Path(f"/proc/{server.pid}/cmdline").read_text()
+
+
+def test_a_refused_variant_is_told_with_tritons_reason(server, repository):
+    with pytest.raises(ServerError, match=r"Triton refused echo_config_9 \(max_batch_size=-3\): "):
+        server.load(variant("echo", "echo_config_9", max_batch_size=-3))
+
+
+def test_both_containers_have_few_rights_and_are_labelled(docker_engine, server):
+    both = containers_of(docker_engine, server)
+    assert [c.attrs["Config"]["Image"] for c in both] == [IMAGE, f"{IMAGE}-sdk"]
+    for container in both:
+        host = container.attrs["HostConfig"]
+        assert (host["CapDrop"], host["CapAdd"], host["Privileged"]) == (["ALL"], None, False)
+        assert host["SecurityOpt"] == ["no-new-privileges"]
+        assert host["ReadonlyRootfs"]
+        assert container.attrs["Config"]["User"] == f"{os.getuid()}:{os.getgid()}"
+        assert container.labels[engine.OWNER] == engine.this_process()
+        assert "docker.sock" not in json.dumps(container.attrs["Mounts"])
+    models, shared = (container.attrs["Mounts"] for container in both)
+    assert [mount["RW"] for mount in models] == [False]
+    assert [mount["Source"] for mount in shared] == [str(server.toolbox.folder)]
+    assert both[0].attrs["HostConfig"]["ShmSize"] == 256 << 20
+
+
+def test_ports_are_published_on_loopback_only(docker_engine, server):
+    triton = containers_of(docker_engine, server)[0]
+    bindings = [b for all_of_one in triton.ports.values() for b in all_of_one]
+    assert {b["HostIp"] for b in bindings} == {"127.0.0.1"}
+    urls = (server.http_url, server.grpc_url, server.metrics_url)
+    assert {f"127.0.0.1:{b['HostPort']}" for b in bindings} == set(urls)
+
+
+def test_the_description_names_the_images_and_their_digests(docker_engine, pair):
+    digest = docker_engine.images.get(IMAGE).id
+    assert pair[0].describe() == {
+        "launch": "docker",
+        "image": IMAGE,
+        "digest": digest,
+        "gpus": "none",
+    }
+    assert pair[0].describe_toolbox()["digest"].startswith("sha256:")
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_level_is_measured_in_the_toolbox(generator, server, protocol):
+    server.load(variant("echo"))
+    url = server.grpc_url if protocol == "grpc" else server.http_url
+    traffic = Traffic(model="echo", protocol=protocol)
+    report = generator.run(traffic, Load(concurrency=2), url=url, max_seconds=30)
+    assert report.values["throughput"] > 10
+    assert report.requests > 10
+
+
+def test_shared_memory_is_the_servers(generator, server):
+    server.load(variant("echo"))
+    traffic = Traffic(model="echo", shared_memory="system")
+    report = generator.run(traffic, Load(concurrency=1), url=server.grpc_url, max_seconds=30)
+    assert report.values["throughput"] > 10
+
+
+@pytest.mark.parametrize("value", [7.0, 8.0])
+def test_input_data_of_this_machine_is_sent(generator, server, tmp_path, value):
+    server.load(variant("sevens"))
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps({"data": [{"X": [value] * 4}]}))
+    traffic = Traffic(model="sevens", input_data=data)
+    sent = (
+        contextlib.nullcontext() if value == 7.0 else pytest.raises(LoadError, match="not seven: 8")
+    )
+    with sent:
+        generator.run(traffic, Load(concurrency=1), url=server.grpc_url, max_seconds=30)
+
+
+def test_a_folder_of_input_data_is_sent(generator, server, tmp_path):
+    server.load(variant("sevens"))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "X").write_bytes(np.full(4, 7, np.float32).tobytes())
+    traffic = Traffic(model="sevens", input_data=tmp_path / "data")
+    generator.run(traffic, Load(concurrency=1), url=server.grpc_url, max_seconds=30)
+
+
+def commands(docker_engine, server):
+    toolbox = containers_of(docker_engine, server)[1:]
+    return [row[-1] for container in toolbox for row in container.top()["Processes"]]
+
+
+def test_a_hang_is_ended_inside_the_container(generator, server, docker_engine):
+    server.load(variant("slow"))
+    with pytest.raises(LoadError, match="perf_analyzer hung on 'slow' at concurrency 1"):
+        generator.warm_up(
+            Traffic(model="slow"), Load(concurrency=1), url=server.grpc_url, max_seconds=3
+        )
+    assert commands(docker_engine, server) == ["sleep infinity"]
+
+
+def test_an_interrupt_ends_the_load_and_the_next_level_gets_another_container(
+    generator, server, docker_engine
+):
+    import threading
+
+    server.load(variant("slow"))
+    timer = threading.Timer(1, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        generator.warm_up(
+            Traffic(model="slow"), Load(concurrency=1), url=server.grpc_url, max_seconds=60
+        )
+    timer.join()
+    assert commands(docker_engine, server) == []
+    server.load(variant("echo"))
+    traffic = Traffic(model="echo")
+    generator.run(traffic, Load(concurrency=1), url=server.grpc_url, max_seconds=30)
+
+
+def test_a_toolbox_that_was_killed_is_told(generator, server, docker_engine):
+    server.load(variant("echo"))
+    run = (Traffic(model="echo"), Load(concurrency=1))
+    generator.run(*run, url=server.grpc_url, max_seconds=30)
+    containers_of(docker_engine, server)[1].kill()
+    with pytest.raises(LoadError, match="the Docker engine did not run perf_analyzer in a cont"):
+        generator.run(*run, url=server.grpc_url, max_seconds=30)
+    generator.run(*run, url=server.grpc_url, max_seconds=30)
+
+
+# -- starting and stopping
+
+
+def test_stop_removes_everything_and_keeps_the_log(docker_engine, triton_image, repository):
+    with started(repository) as (_, server):
+        folder, made = server.toolbox.folder, containers_of(docker_engine, server)
+        begun = time.monotonic()
+        server.stop()
+        assert time.monotonic() - begun < 10
+    assert "Started GRPCInferenceService" in server.logs()
+    assert not server.alive()
+    left = {c.id for c in docker_engine.containers.list(all=True, ignore_removed=True)}
+    assert left.isdisjoint(container.id for container in made)
+    assert not folder.exists()
+
+
+def test_a_server_that_ends_is_not_waited_for(docker_engine, triton_image, repository):
+    begun = time.monotonic()
+    with pytest.raises(ServerError, match=r"tritonserver exited with 1 before it was ready") as e:
+        launcher().start(ServerSpec(repository=repository, server_args=("--no-such-option",)))
+    assert "unrecognized option '--no-such-option'" in str(e.value)
+    assert time.monotonic() - begun < 30
+
+
+def test_a_port_of_the_users_is_published(docker_engine, triton_image, repository):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with started(repository, f"--http-port={port}", sdk_image=None) as (_, server):
+        assert server.http_url == f"127.0.0.1:{port}"
+        assert server.toolbox is None
+
+
+def test_a_gpu_without_an_nvidia_runtime_is_told(docker_engine, triton_image, repository):
+    if "nvidia" in docker_engine.info()["Runtimes"]:
+        pytest.skip("this engine has an NVIDIA runtime")
+    with pytest.raises(ServerError, match="could not select device driver") as error:
+        launcher(gpus=("GPU-1234",)).start(ServerSpec(repository=repository))
+    assert "install the NVIDIA Container Toolkit" in str(error.value)
+    assert "--triton-gpus=none" in str(error.value)
+
+
+def test_an_sdk_image_without_perf_analyzer_is_told(docker_engine, triton_image, repository):
+    with pytest.raises(MissingPartError, match="perf_analyzer does not run in the image") as error:
+        launcher(sdk_image=IMAGE).start(ServerSpec(repository=repository))
+    assert "Hint: correct --triton-sdk-image" in str(error.value)
+
+
+def test_out_of_memory_is_told(docker_engine, triton_image):
+    one = _Container(docker_engine, plan(), {})
+    try:
+        # Written to, or the kernel gives it no memory.
+        eat = "b = b'x' * 10**9"
+        one.start(IMAGE, ["python3", "-c", eat], mem_limit="32m", memswap_limit="32m")
+        deadline = time.monotonic() + 30
+        while (how := one.ended()) is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+    finally:
+        one.remove()
+    assert how == "was killed by SIGKILL, out of memory (OOMKilled)"
+    assert one.ended() == "is gone: somebody removed its container"
+
+
+# -- the engine and its images
+
+
+def test_no_engine_is_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
+    with pytest.raises(MissingPartError, match=r"no Docker engine answers at .*docker\.sock") as e:
+        engine.connect()
+    assert "Hint: " in str(e.value)
+
+
+def test_an_engine_of_another_machine_is_told(monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", "tcp://docker.invalid:2375")
+    with pytest.raises(MissingPartError, match=r"is on another machine.*\n.*--triton-url"):
+        engine.connect()
+
+
+def test_a_socket_that_we_may_not_use_is_told(docker_engine):
+    if os.geteuid():
+        pytest.skip("needs root, to become somebody else")
+    code = (
+        "import os, docker, requests, psutil\n"
+        "from pytest_triton_perf.servers import engine\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "engine.connect()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "no permission to use the Docker engine at http+unix" in done.stderr
+    assert "Hint: usermod -aG docker $USER" in done.stderr
+
+
+@pytest.mark.parametrize("tag", ["24.10-py3", "@sha256:" + "0" * 64])
+def test_an_image_that_cannot_be_pulled_is_told(docker_engine, tag):
+    # Nothing listens at this registry.
+    image = f"127.0.0.1:9/no/such{tag if tag[0] == '@' else f':{tag}'}"
+    told = []
+    with pytest.raises(MissingPartError, match="is not on this machine and cannot be pulled: "):
+        DockerLauncher(plan(image=image), tell=told.append)
+    assert told == [f"pulling {image}"]
+
+
+def test_the_sdk_image_stands_beside_the_server_image():
+    assert sdk_image_of("127.0.0.1:5000/tritonserver:25.01-py3") == (
+        "127.0.0.1:5000/tritonserver:25.01-py3-sdk"
+    )
+    for image in ("127.0.0.1:5000/tritonserver", f"tritonserver:1@sha256:{'0' * 64}"):
+        with pytest.raises(UsageError, match="has no tag that tells its SDK image"):
+            sdk_image_of(image)
+
+
+def test_only_what_dead_processes_left_is_removed(docker_engine, triton_image, tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    mine = engine.this_process().split(" ")
+    owner = " ".join([*mine[:2], str(child.pid), engine._start_time(child.pid)])
+    elsewhere = " ".join(["another-host", *mine[1:3], "1"])
+    made = {}
+    try:
+        for whose, label in {"child": owner, "me": " ".join(mine), "other": elsewhere}.items():
+            made[whose] = _Container(docker_engine, plan(), {engine.OWNER: label})
+            made[whose].start(IMAGE, ["sleep", "60"])
+        engine.remove_leftovers(docker_engine)
+        assert [one.ended() for one in made.values()] == [None] * 3
+        child.communicate(b"\n")
+        engine.remove_leftovers(docker_engine)
+        assert made["child"].ended() == "is gone: somebody removed its container"
+        assert (made["me"].ended(), made["other"].ended()) == (None, None)
+    finally:
+        for one in made.values():
+            one.remove()
+
+
+# -- whole sessions
+
+
+@pytest.fixture
+def docker_project(docker_engine, triton_image, project):
+    """A project whose sessions leave no container."""
+    yield project
+    left = [container.name for container in engine.leftovers(docker_engine)]
+    assert left == []
+
+
+def results(project):
+    return json.loads((project.output / "results.json").read_text())
+
+
+def out(project):
+    return (project.path / "out.txt").read_text()
+
+
+def wait_for(condition, within=60.0):
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def servers_of(project, client):
+    """Containers that serve the project's models."""
+    return [
+        container
+        for container in client.containers.list(ignore_removed=True)
+        if any(mount["Source"] == str(project.repository) for mount in container.attrs["Mounts"])
+    ]
+
+
+def hanging(project, client, *args):
+    """A session that measures a slow model, with a level finished."""
+    project.model("troubled", "time.sleep(0.04)")
+    project.tests(TROUBLED)
+    run = project.start(f"--triton-image={IMAGE}", "--triton-perf-max-seconds=60", *args)
+    wait_for(lambda: "troubled_config_default at concurrency 1: " in out(project))
+    return run
+
+
+@pytest.mark.parametrize("image", [IMAGE, OTHER_IMAGE])
+def test_a_sweep_has_the_shape_that_it_has_locally(docker_project, image):
+    docker_project.tests(SWEEP)
+    docker_project.run(f"--triton-image={image}").assert_outcomes(passed=2)
+    run = results(docker_project)
+    levels = [(m["variant"], m["concurrency"]) for m in run["measurements"]]
+    assert len(levels) == 4
+    assert all(m["cpu_memory_mb"] > 0 for m in run["measurements"])
+    assert {v["status"] for v in run["verdicts"]} == {"passed"}
+    server, load = run["environment"]["server"], run["environment"]["load_generator"]
+    assert (server["launch"], server["image"]) == ("docker", image)
+    assert server["digest"].startswith("sha256:")
+    assert load["image"] == f"{image}-sdk"
+    # Nothing of python's was written beside the models.
+    assert not list(docker_project.repository.rglob("__pycache__"))
+
+
+def test_a_perf_analyzer_of_this_machine_uses_the_published_ports(docker_project):
+    from pytest_triton_perf.load.perf_analyzer import find_perf_analyzer
+
+    binary = find_perf_analyzer(None)
+    script = docker_project.path / "perf_analyzer"
+    libraries = binary.env.get("LD_LIBRARY_PATH", "")
+    script.write_text(f'#!/bin/sh\nLD_LIBRARY_PATH={libraries} exec {binary.path} "$@"\n')
+    script.chmod(0o755)
+    docker_project.tests(SWEEP)
+    result = docker_project.run(
+        "--triton-launch=docker", f"--triton-image={IMAGE}", f"--perf-analyzer={script}"
+    )
+    result.assert_outcomes(passed=2)
+    assert results(docker_project)["environment"]["load_generator"]["path"] == str(script)
+
+
+def test_an_absent_image_is_one_usage_error(docker_project):
+    docker_project.tests(SWEEP)
+    result = docker_project.run("--triton-image=127.0.0.1:9/no/such:24.10-py3")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["*127.0.0.1:9/no/such:24.10-py3 is not on this machine and cannot be pulled*"]
+    )
+
+
+def test_a_wrong_size_is_a_usage_error(project):
+    project.tests(SWEEP)
+    result = project.run("--triton-shm-size=much")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--triton-shm-size: 'much' is not valid; expected a size*"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_session_keeps_what_it_measured(docker_project, docker_engine, number):
+    run = hanging(docker_project, docker_engine)
+    run.send_signal(number)
+    assert run.wait(30) == (2 if number == signal.SIGINT else 143), out(docker_project)
+    assert len(results(docker_project)["measurements"]) == 2
+    assert servers_of(docker_project, docker_engine) == []
+
+
+def test_what_a_killed_session_left_is_shown_and_removed_by_the_next(
+    docker_project, docker_engine, capsys
+):
+    run = hanging(docker_project, docker_engine)
+    (server,) = servers_of(docker_project, docker_engine)
+    assert server.name not in [c.name for c in engine.leftovers(docker_engine)]
+    run.kill()
+    run.wait()
+    left = engine.leftovers(docker_engine)
+    assert server.name in [container.name for container in left]
+    folders = [Path(container.labels[engine.FOLDER]) for container in left]
+    main(["doctor"])
+    assert f"sessions that were killed left {left[0].name}" in capsys.readouterr().out
+    docker_project.run(f"--triton-image={IMAGE}", "-k", "first").assert_outcomes(passed=1)
+    assert [folder for folder in folders if folder.exists()] == []
+
+
+def test_a_killed_container_is_an_error_and_the_next_test_gets_another(
+    docker_project, docker_engine
+):
+    run = hanging(docker_project, docker_engine)
+    (server,) = servers_of(docker_project, docker_engine)
+    server.kill()
+    assert run.wait(60) == 1
+    text = out(docker_project)
+    assert "concurrency 2: tritonserver was killed by SIGKILL while it was measured" in text
+    assert "successfully loaded 'troubled'" in text
+    assert "Traceback" not in text
+    statuses = {v["test"].split("::")[1]: v["status"] for v in results(docker_project)["verdicts"]}
+    assert statuses == {
+        "test_first[default]": "passed",
+        "test_troubled[default]": "not_measured",
+        "test_last[max_batch_size=4]": "passed",
+    }
+
+
+def test_a_session_leaves_another_that_runs_alone(docker_project, docker_engine):
+    run = hanging(docker_project, docker_engine)
+    (server,) = servers_of(docker_project, docker_engine)
+    launcher()
+    server.reload()
+    assert server.status == "running"
+    run.send_signal(signal.SIGINT)
+    assert run.wait(30) == 2
