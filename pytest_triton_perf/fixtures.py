@@ -32,15 +32,19 @@ def compose(settings: "Settings", progress: "Progress") -> "PerfSession":
 
     from pytest_triton_perf.environment import describe
     from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer, find_perf_analyzer
-    from pytest_triton_perf.probes.base import Probe
+    from pytest_triton_perf.probes.base import Probe, Unseen
     from pytest_triton_perf.probes.nvml import NvmlProbe
     from pytest_triton_perf.probes.process import ProcessProbe
     from pytest_triton_perf.probes.sampler import Sampler
+    from pytest_triton_perf.servers.base import Launcher
     from pytest_triton_perf.servers.embedded import find_server
     from pytest_triton_perf.servers.local import LocalLauncher
+    from pytest_triton_perf.servers.remote import UNSEEN, RemoteLauncher
     from pytest_triton_perf.session import PerfSession
 
     def watch(server: "RunningServer") -> Sampler:
+        if settings.remote is not None:
+            return Sampler([Unseen(UNSEEN)])
         gpus = () if settings.gpus == "none" else settings.gpus
         probes: list[Probe] = [NvmlProbe(server.pid, gpus)]
         if server.pid is not None:
@@ -48,7 +52,11 @@ def compose(settings: "Settings", progress: "Progress") -> "PerfSession":
         return Sampler(probes)
 
     generator = PerfAnalyzer(find_perf_analyzer(settings.perf_analyzer))
-    launcher = LocalLauncher(find_server(settings.server), gpus=settings.gpus)
+    launcher: Launcher
+    if settings.remote is not None:
+        launcher = RemoteLauncher(settings.remote)
+    else:
+        launcher = LocalLauncher(find_server(settings.server), gpus=settings.gpus)
     return PerfSession(
         launcher=launcher,
         generator=generator,
