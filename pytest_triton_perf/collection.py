@@ -4,9 +4,9 @@ Every problem of every selected test becomes part of one usage error, before any
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,9 @@ from pytest_triton_perf.errors import UsageError
 from pytest_triton_perf.markers import SweepSpec, parse_budgets, parse_sweep
 from pytest_triton_perf.servers.base import ServerSpec
 from pytest_triton_perf.settings import Settings
+
+if TYPE_CHECKING:
+    from pytest_triton_perf.servers.remote import Remote
 
 VARIANT_FIXTURE = "model_variant"
 SWEEP_FIXTURE = "triton_sweep"
@@ -144,8 +147,12 @@ class _Resolver:
         # Decorators apply from the bottom up; people read them from the top down.
         budgets = parse_budgets(reversed(list(item.iter_markers("perf_budget"))), spec)
         problems = [reason for budget in budgets if (reason := self._can_measure(budget))]
-        repository = self._repository(item)
-        config = self._config(repository, spec.model)
+        repository = config = None
+        if self._settings.remote is None:
+            repository = self._repository(item)
+            config = self._config(repository, spec.model)
+        else:
+            spec = _for_remote(spec, self._settings.remote)
         overrides: Overrides = item.callspec.params[VARIANT_FIXTURE]  # type: ignore[assignment]
         variant = self._variant(repository, spec.model, config, overrides)
         shapes, data = spec.traffic.shapes or {}, spec.traffic.input_data
@@ -190,7 +197,7 @@ class _Resolver:
 
     def _variant(
         self,
-        repository: Path,
+        repository: Path | None,
         model: str,
         config: Mapping[str, Any] | None,
         overrides: Overrides,
@@ -204,3 +211,30 @@ class _Resolver:
         return Variant(
             model=model, name=name, overrides=overrides, config={} if config is None else changed
         )
+
+
+def _for_remote(spec: SweepSpec, remote: "Remote") -> SweepSpec:
+    """The spec with what perf_analyzer needs to reach ``remote``.
+
+    Raises:
+        UsageError: the spec asks for what a server that runs already cannot give.
+    """
+    from pytest_triton_perf.load.command import tls_args
+
+    traffic = spec.traffic
+    endpoint = remote.endpoint(traffic.protocol)
+    if spec.server_args:
+        raise UsageError(
+            f"perf_sweep: server_args: the Triton at {remote} runs already; give it the arguments "
+            "where it is started"
+        )
+    if endpoint is None:
+        port = {"grpc": 8001, "http": 8000}[traffic.protocol]
+        raise UsageError(
+            f"perf_sweep: protocol={traffic.protocol!r} needs its address: "
+            f"--triton-url={remote},{traffic.protocol}://host:{port}"
+        )
+    if not endpoint.tls:
+        return spec
+    args = tls_args(traffic.protocol, ca=remote.ca, certificate=remote.certificate, key=remote.key)
+    return replace(spec, traffic=replace(traffic, extra_args=(*args, *traffic.extra_args)))

@@ -33,13 +33,16 @@ def compose(settings: "Settings", progress: "Progress") -> "PerfSession":
 
     from pytest_triton_perf.environment import describe
     from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer
-    from pytest_triton_perf.probes.base import Probe
+    from pytest_triton_perf.probes.base import Probe, Unseen
     from pytest_triton_perf.probes.nvml import NvmlProbe
     from pytest_triton_perf.probes.process import ProcessProbe
     from pytest_triton_perf.probes.sampler import Sampler
+    from pytest_triton_perf.servers.remote import UNSEEN
     from pytest_triton_perf.session import PerfSession
 
     def watch(server: "RunningServer") -> Sampler:
+        if settings.remote is not None:
+            return Sampler([Unseen(UNSEEN)])
         gpus = () if settings.gpus == "none" else settings.gpus
         probes: list[Probe] = [NvmlProbe(server.pid, gpus)]
         if server.pid is not None:
@@ -64,7 +67,8 @@ def _launcher_and_runner(settings: "Settings", progress: "Progress") -> "tuple[L
     from pytest_triton_perf.load.perf_analyzer import find_perf_analyzer
     from pytest_triton_perf.load.runner import LocalRunner, ToolboxRunner
 
-    if settings.launch == "docker" or (settings.launch == "auto" and settings.image is not None):
+    image_given = settings.launch == "auto" and settings.image is not None
+    if settings.remote is None and (settings.launch == "docker" or image_given):
         from pytest_triton_perf.options import DEFAULT_IMAGE
         from pytest_triton_perf.probes.nvml import why_no_gpu
         from pytest_triton_perf.servers.docker import ContainerPlan, DockerLauncher, sdk_image_of
@@ -82,8 +86,11 @@ def _launcher_and_runner(settings: "Settings", progress: "Progress") -> "tuple[L
 
     from pytest_triton_perf.servers.embedded import find_server
     from pytest_triton_perf.servers.local import LocalLauncher
+    from pytest_triton_perf.servers.remote import RemoteLauncher
 
     runner = LocalRunner(find_perf_analyzer(settings.perf_analyzer))
+    if settings.remote is not None:
+        return RemoteLauncher(settings.remote), runner
     return LocalLauncher(find_server(settings.server), gpus=settings.gpus), runner
 
 

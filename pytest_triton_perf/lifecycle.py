@@ -24,6 +24,7 @@ from pytest_triton_perf.domain.verdicts import Verdict
 from pytest_triton_perf.errors import TritonPerfError, UsageError
 from pytest_triton_perf.fixtures import PERF_SESSION, compose
 from pytest_triton_perf.progress import Progress
+from pytest_triton_perf.servers.remote import UNSEEN
 from pytest_triton_perf.settings import Settings
 
 _WORKER_RUN = "triton_perf_run"
@@ -62,6 +63,11 @@ class Lifecycle:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         try:
+            if self._settings.remote is not None and self._worker_output is not None:
+                raise UsageError(
+                    "--triton-launch=remote: workers of pytest-xdist would change each other's "
+                    "models on the one server; run with -n0"
+                )
             prepare(items, self._settings, self._why_unmeasurable)
             tests = [item.stash[PERF_TEST] for item in items if PERF_TEST in item.stash]
             if tests and not self._config.option.collectonly:
@@ -78,6 +84,8 @@ class Lifecycle:
             items.clear()
 
     def _why_unmeasurable(self, budget: Budget) -> str | None:
+        if self._settings.remote is not None and budget.metric.source in ("gpu", "process"):
+            return f"{budget.name} cannot be measured: {UNSEEN}"
         if budget.metric.source != "gpu":
             return None
         if self._settings.gpus == "none":
@@ -152,7 +160,10 @@ class Lifecycle:
         finally:
             self._progress.clear()
             if session is not None:
-                session.stop()
+                try:
+                    session.stop()
+                except TritonPerfError as error:
+                    self._problems.append(str(error))
 
     def _report(self, run: Run) -> None:
         if self._worker_output is not None:
@@ -173,6 +184,9 @@ class Lifecycle:
 
             output = os.path.relpath(self._settings.output, self._config.invocation_params.dir)
             write_summary(terminalreporter, self._run, output, self._problems)
+        else:
+            for problem in self._problems:
+                terminalreporter.write_line(problem, red=True)
 
     def pytest_unconfigure(self) -> None:
         if (session := self._config.stash.get(PERF_SESSION, None)) is not None:

@@ -39,10 +39,41 @@ class Option(NamedTuple):
 OPTIONS = (
     Option(
         "--triton-launch",
-        "how Triton comes to exist: auto is docker if --triton-image is given, else local, with "
-        "a tritonserver that was given, is on PATH or is the embedded one",
+        "how Triton comes to exist: auto takes the running one of --triton-url, else a container "
+        "of --triton-image, else a tritonserver that was given, is on PATH or is the embedded one",
         "auto",
-        choices=("auto", "local", "docker"),
+        choices=("auto", "local", "docker", "remote"),
+    ),
+    Option(
+        "--triton-url",
+        "a running Triton: host:port of gRPC, or with a scheme (grpc, grpcs, http, https) before "
+        "it; one of each protocol, separated by a comma",
+        metavar="URL",
+        shown_default="none",
+    ),
+    Option(
+        "--triton-metrics-url",
+        "the metrics endpoint of the running Triton",
+        metavar="URL",
+        shown_default="none",
+    ),
+    Option(
+        "--triton-tls-ca",
+        "PEM file of the CA that signed the running Triton's certificate",
+        metavar="FILE",
+        shown_default="the system's",
+    ),
+    Option(
+        "--triton-tls-cert",
+        "PEM file of our certificate, where the running Triton asks for one",
+        metavar="FILE",
+        shown_default="none",
+    ),
+    Option(
+        "--triton-tls-key",
+        "PEM file of that certificate's key",
+        metavar="FILE",
+        shown_default="none",
     ),
     Option(
         "--triton-model-repository",

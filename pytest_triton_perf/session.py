@@ -174,12 +174,12 @@ class PerfSession:
                 report = self._generator.run(traffic, load, url=url, max_seconds=share)
             except LoadError as error:
                 where = f"{test.variant.name} at {load}"
-                if (how := server.ended()) is None:
-                    raise LoadError(f"{where}: {error}") from error
-                raise ServerError(
-                    f"{where}: tritonserver {how} while it was measured; its last words:\n"
-                    f"{tail(server.logs())}"
-                ) from error
+                if how := server.ended():
+                    raise ServerError(
+                        f"{where}: tritonserver {how}; it was being measured. Its last words:\n"
+                        f"{tail(server.logs())}"
+                    ) from error
+                raise LoadError(f"{where}: {error}") from error
             seen = watched.sampler.summary(report.started, report.ended)
             measurement = _measurement(load, report, over_idle(seen, watched.idle))
             self._progress.finished(f"{test.variant.name} at {load}: {_short(measurement)}")

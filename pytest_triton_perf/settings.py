@@ -11,6 +11,7 @@ import pytest
 from pytest_triton_perf.domain.names import listed, nearest
 from pytest_triton_perf.errors import UsageError
 from pytest_triton_perf.options import OPTIONS, REPORTS
+from pytest_triton_perf.servers.remote import Remote, parse_urls
 
 _OPTIONS = {option.name: option for option in OPTIONS}
 
@@ -20,7 +21,8 @@ class Settings:
     """What the user asked for, from the command line, the ini file, or the defaults.
 
     ``gpus`` is ``"all"``, ``"none"`` or a tuple of GPU UUIDs. ``max_seconds`` is the measuring
-    time that one sweep may use. A path or an image that was not given is ``None``.
+    time that one sweep may use. A path or an image that was not given is ``None``. ``remote`` is
+    the running Triton to use, ``None`` where one is to be started.
     """
 
     launch: str
@@ -35,6 +37,7 @@ class Settings:
     output: Path
     reports: tuple[str, ...]
     max_seconds: float
+    remote: Remote | None
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> "Settings":
@@ -47,8 +50,8 @@ class Settings:
         read.check_choices()
         return cls(
             launch=read.text("triton_launch"),
-            image=read.optional("triton_image"),
-            sdk_image=read.optional("triton_sdk_image"),
+            image=read.given("triton_image"),
+            sdk_image=read.given("triton_sdk_image"),
             shm_size=_size(read.text("triton_shm_size")),
             model_repository=read.path("triton_model_repository"),
             server=read.path("triton_server"),
@@ -58,6 +61,7 @@ class Settings:
             output=read.path_of("triton_perf_output"),
             reports=_reports(read.text("triton_perf_report")),
             max_seconds=_seconds(read.text("triton_perf_max_seconds")),
+            remote=_remote(read),
         )
 
 
@@ -77,11 +81,11 @@ class _Reader:
     def text(self, name: str) -> str:
         return str(self._find(name)[0])
 
-    def optional(self, name: str) -> str | None:
-        return self.text(name) if self._find(name)[0] else None
-
     def lines(self, name: str) -> list[str]:
         return self._find(name)[0] or []
+
+    def given(self, name: str) -> str | None:
+        return self.text(name) if self._find(name)[0] else None
 
     def path(self, name: str) -> Path | None:
         return self.path_of(name) if self._find(name)[0] else None
@@ -98,6 +102,44 @@ class _Reader:
                     f"{option.name}: {value!r} is not valid{nearest(value, option.choices)}; "
                     f"expected {listed(option.choices, 'or')}"
                 )
+
+
+def _remote(read: _Reader) -> Remote | None:
+    if read.text("triton_launch") not in ("auto", "remote"):
+        return None
+    urls = read.given("triton_url")
+    if urls is None:
+        if read.text("triton_launch") == "remote":
+            raise UsageError(
+                "--triton-launch=remote needs --triton-url=host:port, where the running Triton "
+                "speaks gRPC (its port 8001, if nobody changed it)"
+            )
+        return None
+    if read.lines("triton_server_arg"):
+        raise UsageError(
+            "--triton-server-arg: the Triton at --triton-url runs already; give it the argument "
+            "where it is started"
+        )
+    found = parse_urls(urls)
+    files = {name: read.path(f"triton_tls_{name}") for name in ("ca", "cert", "key")}
+    for name, file in files.items():
+        if file is not None and not any(endpoint.tls for endpoint in found.values()):
+            raise UsageError(
+                f"--triton-tls-{name}: nothing in --triton-url={urls} is encrypted; write "
+                "grpcs://host:port or https://host:port"
+            )
+        if file is not None and not file.is_file():
+            raise UsageError(f"--triton-tls-{name}: there is no file {file}")
+    if (files["cert"] is None) != (files["key"] is None):
+        raise UsageError("--triton-tls-cert and --triton-tls-key: give both, or neither")
+    return Remote(
+        grpc=found.get("grpc"),
+        http=found.get("http"),
+        metrics_url=read.given("triton_metrics_url") or "",
+        ca=files["ca"],
+        certificate=files["cert"],
+        key=files["key"],
+    )
 
 
 def _gpus(text: str) -> str | tuple[str, ...]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pytest_triton_perf.domain.levels import Load
 from pytest_triton_perf.errors import UsageError
-from pytest_triton_perf.load.base import Traffic
+from pytest_triton_perf.load.base import Traffic, WireProtocol
 
 REPORT = "report.csv"
 """perf_analyzer writes here, relative to its own working directory: for an ensemble it puts
@@ -87,6 +87,22 @@ def build_args(traffic: Traffic, load: Load, *, url: str, window_ms: float) -> l
     for percentile in _extra(traffic.percentiles)[:1]:
         args += ["--percentile", str(percentile)]
     return [*args, *traffic.extra_args]
+
+
+def tls_args(
+    protocol: WireProtocol, *, ca: Path | None, certificate: Path | None, key: Path | None
+) -> list[str]:
+    """The arguments for an encrypted connection; the PEM files are those of tritonclient."""
+    grpc = protocol == "grpc"
+    files = {
+        "--ssl-grpc-root-certifications-file" if grpc else "--ssl-https-ca-certificates-file": ca,
+        "--ssl-grpc-certificate-chain-file"
+        if grpc
+        else "--ssl-https-client-certificate-file": certificate,
+        "--ssl-grpc-private-key-file" if grpc else "--ssl-https-private-key-file": key,
+    }
+    given = [part for option, file in files.items() if file for part in (option, str(file))]
+    return [*(["--ssl-grpc-use-ssl", "true"] if grpc else []), *given]
 
 
 def unsupported_percentiles(percentiles: Sequence[int]) -> tuple[int, ...]:

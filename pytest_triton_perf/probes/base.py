@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from pytest_triton_perf.domain.metrics import GPU_METRICS
+
 
 class SourceLost(Exception):
     """A probe's source is gone for good; the message says which, why, and what to do."""
@@ -43,6 +45,26 @@ class Probe(Protocol):
 
     def close(self) -> None:
         """Give back what the probe holds."""
+
+
+class Unseen:
+    """Stands for all probes where the server's machine cannot be looked into."""
+
+    metrics: tuple[str, ...] = (*GPU_METRICS, "cpu_memory_mb")
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def read(self) -> Reading:
+        """Never a reading.
+
+        Raises:
+            SourceLost: with the reason.
+        """
+        raise SourceLost(self._why)
+
+    def close(self) -> None:
+        """Nothing to give back."""
 
 
 def totals(reading: Reading) -> dict[str, float]:

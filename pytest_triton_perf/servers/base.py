@@ -13,14 +13,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSpec:
-    """Which server a test needs; tests with equal specs share one running server."""
+    """Which server a test needs; tests with equal specs share one running server.
 
-    repository: Path
+    ``repository`` is ``None`` where the server has one of its own.
+    """
+
+    repository: Path | None
     server_args: tuple[str, ...] = ()
 
 
 class RunningServer(Protocol):
-    """A Triton that answers. ``http_url`` and ``grpc_url`` are ``host:port``."""
+    """A Triton that answers.
+
+    The urls are ``host:port``, with ``https://`` before it where HTTP is encrypted, and empty
+    where a remote server's was not given.
+    """
 
     http_url: str
     grpc_url: str
@@ -51,17 +58,18 @@ class RunningServer(Protocol):
     def alive(self) -> bool:
         """Whether the server still runs."""
 
-    def ended(self, within_s: float = 0.0) -> str | None:
-        """How the server ended, in words ("exited with 1"); ``None`` while it runs.
-
-        Its end is waited for as long as ``within_s``.
-        """
+    def ended(self) -> str | None:
+        """How the server ended, in words ("was killed by SIGKILL"); ``None`` while it runs."""
 
     def begin_stop(self) -> None:
         """Ask the server to end without waiting, so that other work can go on meanwhile."""
 
     def stop(self) -> None:
-        """End what this session started, within a bound; safe to call twice."""
+        """End what this session started, within a bound; safe to call twice.
+
+        Raises:
+            ServerError: a remote server could not be left as it was found.
+        """
 
 
 class Launcher(Protocol):

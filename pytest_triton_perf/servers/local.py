@@ -82,6 +82,7 @@ class LocalServer(TritonServer):
         self._server_args = spec.server_args
         self._workdir = Path(tempfile.mkdtemp(prefix="triton-perf-"))
         self._log = self._workdir / "tritonserver.log"
+        assert spec.repository is not None, "a local server has no repository of its own"
         self._repository = spec.repository.absolute()
         self._models = self._workdir / "models"
         self._final_log: str | None = None

@@ -46,6 +46,14 @@ def to_dict(message: Any) -> Config:
     return config
 
 
+def from_json(found: Mapping[str, Any]) -> Config:
+    """A model config as Triton writes it over HTTP: with defaults, and numbers as numbers."""
+    json_format = import_quietly("google.protobuf.json_format")
+
+    # A newer Triton has fields that our protobuf does not know.
+    return to_dict(json_format.ParseDict(dict(found), _message(), ignore_unknown_fields=True))
+
+
 def apply_overrides(model: str, config: Mapping[str, Any], overrides: Overrides) -> Config:
     """A copy of ``config`` with the value at each path replaced.
 

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.errors import ServerError
 from pytest_triton_perf.servers import warden
-from pytest_triton_perf.servers.model_config import apply_overrides, not_served, to_dict
+from pytest_triton_perf.servers.model_config import (
+    Config,
+    apply_overrides,
+    not_served,
+    to_dict,
+)
 from pytest_triton_perf.servers.readiness import last_words
 from pytest_triton_perf.servers.triton_grpc import import_quietly
 
@@ -16,7 +21,8 @@ if TYPE_CHECKING:
     import psutil
     from tritonclient.grpc import InferenceServerClient
 
-_LOAD_S = 600.0
+LOAD_S = 600.0
+"""How long a model may take to load."""
 
 
 class TritonServer:
@@ -72,7 +78,7 @@ class TritonServer:
     def client(self) -> "InferenceServerClient":
         """A gRPC client of this server, the same one at every call."""
         if self._client is None:
-            self._client = import_quietly("tritonclient.grpc").InferenceServerClient(self.grpc_url)
+            self._client = self._connect()
         return self._client
 
     def alive(self) -> bool:
@@ -97,32 +103,40 @@ class TritonServer:
             return self._served
         self._variant = None
         with self._explained(variant):
-            self._unload()
-            # From here on it is unloaded before the next, also where only a part was loaded.
-            self._model = variant.model
-            asked = variant.config
-            if variant.overrides and not asked:
-                self.client.load_model(variant.model, client_timeout=_LOAD_S)
-                asked = apply_overrides(variant.model, self._config(), variant.overrides)
-                self._unload()
-            leaving = self._processes()
-            config = json.dumps(asked) if asked else None
-            self.client.load_model(variant.model, config=config, client_timeout=_LOAD_S)
-            self._served = self._config()
+            asked = self._exchange(variant)
+            self._served = self._config(variant.model)
         if difference := not_served(self._served, asked, variant.overrides):
             raise ServerError(
                 f"{variant.name} cannot be measured: in what Triton serves, {difference}\n"
                 "Hint: does the model set this in auto_complete_config? Then change it there, or "
                 "give --triton-server-arg=--disable-auto-complete-config"
             )
+        self._variant = variant
+        return self._served
+
+    def _connect(self) -> "InferenceServerClient":
+        return import_quietly("tritonclient.grpc").InferenceServerClient(self.grpc_url)
+
+    def _exchange(self, variant: Variant) -> Mapping[str, Any]:
+        """Unload what was served and load ``variant``; returns the config that was asked for."""
+        self._unload()
+        # From here on it is unloaded before the next, also where only a part was loaded.
+        self._model = variant.model
+        asked = variant.config
+        if variant.overrides and not asked:
+            self.client.load_model(variant.model, client_timeout=LOAD_S)
+            asked = apply_overrides(variant.model, self._config(variant.model), variant.overrides)
+            self._unload()
+        leaving = self._processes()
+        config = json.dumps(asked) if asked else None
+        self.client.load_model(variant.model, config=config, client_timeout=LOAD_S)
         if left := _still_there(leaving):
             raise ServerError(
                 f"{variant.name} cannot be measured: processes of the model served before do not "
                 f"end ({left}), and their memory would be counted for this one\n"
                 "Hint: does that model start processes that its finalize() does not end?"
             )
-        self._variant = variant
-        return self._served
+        return asked
 
     @contextlib.contextmanager
     def _explained(self, variant: Variant) -> Iterator[None]:
@@ -139,16 +153,19 @@ class TritonServer:
                     f"{last_words(self.logs())}"
                 ) from None
             reason = self.readable(error.message()).strip("; \n")
-            changes = ", ".join(f"{path}={value}" for path, value in variant.overrides.items())
-            raise ServerError(
-                f"Triton refused {variant.name}{f' ({changes})' if changes else ''}: "
-                f"{reason}\n"
-                f"Hint: correct the {'variant' if changes else 'model or its config.pbtxt'}. "
-                f"The end of Triton's log:\n{last_words(self.logs()[earlier:])}"
-            ) from None
+            raise self._refusal(variant, reason, self.logs()[earlier:]) from None
 
-    def _config(self) -> dict[str, Any]:
-        return to_dict(self.client.get_model_config(self._model).config)
+    def _refusal(self, variant: Variant, reason: str, log: str) -> ServerError:
+        """The error for a variant that Triton refused; ``log`` is what it wrote meanwhile."""
+        changes = ", ".join(f"{path}={value}" for path, value in variant.overrides.items())
+        return ServerError(
+            f"Triton refused {variant.name}{f' ({changes})' if changes else ''}: {reason}\n"
+            f"Hint: correct the {'variant' if changes else 'model or its config.pbtxt'}. "
+            f"The end of Triton's log:\n{last_words(log)}"
+        )
+
+    def _config(self, model: str) -> Config:
+        return to_dict(self.client.get_model_config(model).config)
 
     def _unload(self) -> None:
         if self._model is not None:

@@ -203,10 +203,7 @@ def test_options_have_ini_keys_and_the_command_line_wins(pytester):
     assert settings.output == pytester.path / "from-ini"
     assert settings.max_seconds == 7
     assert settings.server_args == ("--log-verbose=1", "--exit-timeout-secs=3")
-    with pytest.raises(
-        UsageError,
-        match=r"triton_launch: 'dokcer' is not valid .*; expected auto, local or",
-    ):
+    with pytest.raises(UsageError, match=r"triton_launch: 'dokcer' is not valid .*expected auto, "):
         Settings.from_config(pytester.parseconfig("-o", "triton_launch=dokcer"))
     settings = Settings.from_config(
         pytester.parseconfig("--triton-perf-max-seconds=9", "--triton-perf-report=csv,md")
@@ -232,3 +229,107 @@ def test_an_unmarked_test_that_asks_for_a_sweep_is_told_how(collect):
     result = collect("def test_it(triton_sweep): pass")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*needs @pytest.mark.perf_sweep(model=*"])
+
+
+def test_remote_mode_needs_no_repository_and_starts_nothing_at_collection(collect, pytester):
+    shutil.rmtree(pytester.path / "model_repository")
+    source = sweep("model='there', concurrency=1, variants={'max_batch_size': [2, 4]}")
+    result = collect(source, "--triton-url=127.0.0.1:1", "--collect-only", "-q")
+    result.stdout.fnmatch_lines(["test_it.py::test_it?max_batch_size=2?", "*size=4?"])
+    assert result.ret == 0
+
+
+@pytest.mark.parametrize(
+    ("keys", "budget", "message"),
+    [
+        (
+            "model='m', concurrency=1, server_args=['--log-verbose=1']",
+            "",
+            "perf_sweep: server_args: the Triton at grpc://h:8001 runs already; give it the *",
+        ),
+        (
+            "model='m', concurrency=1, protocol='http'",
+            "",
+            "perf_sweep: protocol='http' needs its address: "
+            "--triton-url=grpc://h:8001,http://host:8000",
+        ),
+        (
+            "model='m', concurrency=1, variants={'max_bach_size': [8]}",
+            "",
+            "model 'm': max_bach_size: * has no field * (did you mean 'max_batch_size'?)*",
+        ),
+        (
+            "model='m', concurrency=1",
+            "max_cpu_memory_mb=5",
+            "max_cpu_memory_mb cannot be measured: with --triton-launch=remote the server's *",
+        ),
+        (
+            "model='m', concurrency=1",
+            "max_gpu_memory_mb=5",
+            "max_gpu_memory_mb cannot be measured: with --triton-launch=remote the server's *",
+        ),
+        (
+            "model='m', concurrency=1",
+            "max_power_w=5",
+            "max_power_w cannot be measured: with --triton-launch=remote the server's *",
+        ),
+    ],
+)
+def test_what_a_remote_server_cannot_give_is_told_at_collection(collect, keys, budget, message):
+    result = collect(sweep(keys, budget), "--triton-url=h:8001")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*test_it.py:3: test_it: {message}"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--triton-launch=remote"], "--triton-launch=remote needs --triton-url=host:port"),
+        (["--triton-url=h"], "--triton-url: 'h': expected host:port of gRPC"),
+        (["--triton-url=h:1x"], "--triton-url: 'h:1x': expected host:port of gRPC"),
+        (["--triton-url=http://h:8000/v2"], "'http://h:8000/v2': expected host:port of gRPC"),
+        (
+            ["--triton-url=htp://h:1"],
+            "unknown scheme 'htp' (did you mean 'http'?); expected grpc, ",
+        ),
+        (["--triton-url=h:1,grpcs://h:2"], "names two addresses for grpc; give one"),
+        (["--triton-url=h:1", "--triton-server-arg=-x"], "the Triton at --triton-url runs already"),
+        (
+            ["--triton-url=h:1", "--triton-tls-ca=/x"],
+            "--triton-tls-ca: nothing in --triton-url=h:1",
+        ),
+        (
+            ["--triton-url=grpcs://h:1", "--triton-tls-ca=/x"],
+            "--triton-tls-ca: there is no file /x",
+        ),
+        (
+            ["--triton-url=https://h:1", f"--triton-tls-key={__file__}"],
+            "--triton-tls-cert and --triton-tls-key: give both, or neither",
+        ),
+    ],
+)
+def test_a_remote_address_that_cannot_work_is_a_usage_error(pytester, options, message):
+    from pytest_triton_perf.settings import Settings
+
+    with pytest.raises(UsageError) as error:
+        Settings.from_config(pytester.parseconfig(*options))
+    assert message in str(error.value)
+
+
+def test_a_url_means_remote_unless_local_is_asked_for(pytester):
+    from pytest_triton_perf.settings import Settings
+
+    url = "--triton-url=h:8001,https://h:8000/"
+    remote = Settings.from_config(pytester.parseconfig(url, "--triton-metrics-url=h:2")).remote
+    assert (remote.grpc.url, remote.http.url) == ("h:8001", "https://h:8000")
+    assert (remote.grpc.tls, remote.http.tls, remote.metrics_url) == (False, True, "h:2")
+    assert Settings.from_config(pytester.parseconfig(url, "--triton-launch=local")).remote is None
+
+
+def test_workers_of_xdist_cannot_share_a_remote_server(collect, pytester):
+    pytester.makepyfile(test_it=sweep("model='m', concurrency=1"))
+    result = pytester.runpytest_subprocess(
+        "--triton-perf", "--triton-url=h:8001", "-n2", timeout=60
+    )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --triton-launch=remote: workers of pytest-xdist *-n0"])

@@ -5,7 +5,12 @@ import pytest
 from pytest_triton_perf.domain.levels import Load
 from pytest_triton_perf.errors import UsageError
 from pytest_triton_perf.load.base import Traffic
-from pytest_triton_perf.load.command import build_args, check_extra_args, unsupported_percentiles
+from pytest_triton_perf.load.command import (
+    build_args,
+    check_extra_args,
+    tls_args,
+    unsupported_percentiles,
+)
 
 
 def args(traffic: Traffic, load: Load | None = None) -> list[str]:
@@ -104,3 +109,16 @@ def test_all_extra_arguments_that_fight_ours_are_named_at_once() -> None:
 def test_other_extra_arguments_are_welcome() -> None:
     own = ["-H", "Authorization: x", "--async", "--max-threads=32", "-x", "1", "--string-length=4"]
     check_extra_args([*own, "--output-shared-memory-size", "4096", "-v", "--", "-"])
+
+
+def test_an_encrypted_connection_names_its_files_by_protocol() -> None:
+    ca, certificate, key = Path("ca.pem"), Path("cert.pem"), Path("key.pem")
+    assert tls_args("grpc", ca=ca, certificate=certificate, key=key) == (
+        "--ssl-grpc-use-ssl true --ssl-grpc-root-certifications-file ca.pem "
+        "--ssl-grpc-certificate-chain-file cert.pem --ssl-grpc-private-key-file key.pem"
+    ).split(" ")
+    assert tls_args("http", ca=ca, certificate=certificate, key=key) == (
+        "--ssl-https-ca-certificates-file ca.pem --ssl-https-client-certificate-file cert.pem "
+        "--ssl-https-private-key-file key.pem"
+    ).split(" ")
+    assert tls_args("http", ca=None, certificate=None, key=None) == []
