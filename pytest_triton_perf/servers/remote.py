@@ -374,7 +374,7 @@ class _HttpModels:
     def _order(self, model: str, what: str, body: Mapping[str, Any]) -> None:
         self._ask("POST", f"/repository/models/{quote(model, safe='')}/{what}", body, LOAD_S)
 
-    def _ask(self, method: str, path: str, body: Any = None, seconds: float = _ANSWER_S) -> Any:
+    def _ask(self, method: str, path: str, body: Any = None, seconds: float = 0) -> Any:
         connection = (
             http.client.HTTPSConnection(self._address, timeout=_ANSWER_S, context=self._context)
             if self._context
@@ -383,7 +383,7 @@ class _HttpModels:
         with contextlib.closing(connection):
             try:
                 connection.connect()
-                connection.sock.settimeout(seconds)
+                connection.sock.settimeout(seconds or _ANSWER_S)
                 sent = None if body is None else json.dumps(body)
                 connection.request(method, f"/v2{path}", sent)
                 answer = connection.getresponse()
@@ -434,7 +434,7 @@ def _advice(remote: Remote, reason: str) -> str:
             "the server's certificate is not trusted, or not for this host name: "
             "--triton-tls-ca names the CA file that signed it"
         )
-    if "WRONG_VERSION_NUMBER" in reason:
+    if re.search("WRONG_VERSION_NUMBER|UNEXPECTED_EOF", reason):
         return f"the server does not use TLS there: --triton-url={plain}://{used.address}"
     if re.search("closed|reset|BadStatusLine|RemoteDisconnected|certificate required", reason):
         tls = (

@@ -113,12 +113,10 @@ def test_other_extra_arguments_are_welcome() -> None:
 
 def test_an_encrypted_connection_names_its_files_by_protocol() -> None:
     ca, certificate, key = Path("ca.pem"), Path("cert.pem"), Path("key.pem")
-    assert tls_args("grpc", ca=ca, certificate=certificate, key=key) == (
-        "--ssl-grpc-use-ssl true --ssl-grpc-root-certifications-file ca.pem "
-        "--ssl-grpc-certificate-chain-file cert.pem --ssl-grpc-private-key-file key.pem"
-    ).split(" ")
-    assert tls_args("http", ca=ca, certificate=certificate, key=key) == (
-        "--ssl-https-ca-certificates-file ca.pem --ssl-https-client-certificate-file cert.pem "
-        "--ssl-https-private-key-file key.pem"
-    ).split(" ")
+    grpc = "--ssl-grpc-use-ssl true --ssl-grpc-root-certifications-file ca.pem"
+    grpc += " --ssl-grpc-certificate-chain-file cert.pem --ssl-grpc-private-key-file key.pem"
+    assert tls_args("grpc", ca=ca, certificate=certificate, key=key) == grpc.split()
+    https = "--ssl-https-ca-certificates-file ca.pem --ssl-https-client-certificate-file cert.pem"
+    https += " --ssl-https-private-key-file key.pem"
+    assert tls_args("http", ca=ca, certificate=certificate, key=key) == https.split()
     assert tls_args("http", ca=None, certificate=None, key=None) == []
