@@ -80,6 +80,8 @@ def _launcher_and_runner(settings: "Settings", progress: "Progress") -> "tuple[L
             sdk_image=None if on_host else settings.sdk_image or sdk_image_of(image),
             gpus="none" if settings.gpus == "all" and why_no_gpu() else settings.gpus,
             shm_size=settings.shm_size,
+            mounts=settings.mounts,
+            env=settings.container_env,
         )
         launcher = DockerLauncher(plan, tell=progress.step)
         return launcher, on_host or ToolboxRunner(launcher.toolbox, launcher.describe_toolbox())

@@ -106,6 +106,21 @@ OPTIONS = (
         shown_default="the server image's tag with -sdk",
     ),
     Option("--triton-shm-size", "docker: the server's shared memory", "1g", metavar="SIZE"),
+    Option(
+        "--triton-mount",
+        "docker: HOST:CONTAINER, a path that the server may read, such as weights that a model "
+        "links to; repeatable",
+        metavar="PATHS",
+        repeatable=True,
+        shown_default="none",
+    ),
+    Option(
+        "--triton-env",
+        "docker: NAME=VALUE, an environment variable of the server; repeatable",
+        metavar="VARIABLE",
+        repeatable=True,
+        shown_default="none",
+    ),
     Option("--triton-gpus", "GPUs the server may use: all, none, or UUIDs", "all", metavar="LIST"),
     Option(
         "--triton-server-arg",

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ class Settings:
     image: str | None
     sdk_image: str | None
     shm_size: str
+    mounts: Mapping[str, str]
+    container_env: Mapping[str, str]
     model_repository: Path | None
     server: Path | None
     perf_analyzer: Path | None
@@ -53,6 +56,8 @@ class Settings:
             image=read.given("triton_image"),
             sdk_image=read.given("triton_sdk_image"),
             shm_size=_size(read.text("triton_shm_size")),
+            mounts=_mounts(read.lines("triton_mount")),
+            container_env=_variables(read.lines("triton_env")),
             model_repository=read.path("triton_model_repository"),
             server=read.path("triton_server"),
             perf_analyzer=read.path("perf_analyzer"),
@@ -178,6 +183,31 @@ def _size(text: str) -> str:
             f"--triton-shm-size: {text!r} is not valid; expected a size such as 512m or 2g"
         )
     return text
+
+
+def _mounts(lines: list[str]) -> Mapping[str, str]:
+    """Paths of this machine, each with its path in the container."""
+    mounts = {}
+    for line in lines:
+        here, _, there = line.rpartition(":")
+        path = Path(here).expanduser()
+        if not path.is_absolute() or not there.startswith("/") or not path.exists():
+            raise UsageError(
+                f"--triton-mount: {line!r} is not valid; expected HOST:CONTAINER, both absolute, "
+                "the first of which exists"
+            )
+        mounts[str(path)] = there
+    return mounts
+
+
+def _variables(lines: list[str]) -> Mapping[str, str]:
+    variables = {}
+    for line in lines:
+        name, equals, value = line.partition("=")
+        if not name or not equals:
+            raise UsageError(f"--triton-env: {line!r} is not valid; expected NAME=VALUE")
+        variables[name] = value
+    return variables
 
 
 def _seconds(text: str) -> float:

@@ -8,7 +8,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +35,16 @@ class ContainerPlan:
 
     ``sdk_image`` holds perf_analyzer; ``None`` where one of this machine is used instead.
     ``gpus`` is ``"all"``, ``"none"`` or UUIDs, ``shm_size`` as Docker reads it (``"1g"``).
+    ``mounts`` are further paths of this machine that the server may read, each with its path in
+    the container; ``env`` is added to the server's environment.
     """
 
     image: str
     sdk_image: str | None
     gpus: str | tuple[str, ...]
     shm_size: str
+    mounts: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 def sdk_image_of(image: str) -> str:
@@ -144,12 +148,18 @@ class _Container:
         self._gpus = plan.gpus
         self._labels = labels
 
-    def start(self, image: str, command: Sequence[str], **options: Any) -> None:
+    def start(
+        self,
+        image: str,
+        command: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> None:
         """Create and start it, without any right that serving a model does not need.
 
         It runs as the user who runs pytest, who can therefore read and measure what it does.
         """
-        from docker.types import DeviceRequest, LogConfig
+        from docker.types import DeviceRequest, LogConfig, Ulimit
 
         gpus = self._gpus
         environment = {"HOME": "/tmp"}
@@ -166,12 +176,14 @@ class _Container:
             name=self.name,
             labels=self._labels,
             user=f"{os.getuid()}:{os.getgid()}",
-            environment=environment,
+            environment={**environment, **(env or {})},
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],
             read_only=True,
             tmpfs={"/tmp": "exec,mode=1777"},
             device_requests=requests,
+            # For pinned memory: what NVIDIA asks for. Not every engine may set it.
+            ulimits=[Ulimit(name="memlock", soft=-1, hard=-1)] if requests else [],
             log_config=LogConfig(type=LogConfig.types.JSON),
             use_config_proxy=False,
             **options,
@@ -183,15 +195,16 @@ class _Container:
 
     def ended(self) -> str | None:
         """How it ended, in words; ``None`` while it runs."""
-        from docker.errors import DockerException, NotFound
-        from requests.exceptions import RequestException
+        from docker.errors import NotFound
 
         try:
-            state = self.inspect()["State"]
-        except NotFound:
-            return "is gone: somebody removed its container"
-        except (DockerException, RequestException) as error:
-            return f"cannot be seen any more: the Docker engine does not answer ({error})"
+            with engine.explained("say how the container is"):
+                try:
+                    state = self.inspect()["State"]
+                except NotFound:
+                    return "is gone: somebody removed its container"
+        except ServerError as error:
+            return f"cannot be seen any more: {error}"
         if state["Running"]:
             return None
         code = state["ExitCode"]
@@ -200,19 +213,14 @@ class _Container:
         return f"{how}, out of memory (OOMKilled)" if state["OOMKilled"] else how
 
     def logs(self) -> str:
-        from docker.errors import DockerException
-        from requests.exceptions import RequestException
-
         try:
-            return bytes(self._client.api.logs(self.name)).decode(errors="replace")
-        except (DockerException, RequestException) as error:
-            return f"(its log cannot be read: {error})"
+            with engine.explained("show its log"):
+                return bytes(self._client.api.logs(self.name)).decode(errors="replace")
+        except ServerError as error:
+            return f"({error})"
 
     def signal(self, sign: str) -> None:
-        from docker.errors import DockerException
-        from requests.exceptions import RequestException
-
-        with contextlib.suppress(DockerException, RequestException):
+        with contextlib.suppress(ServerError), engine.explained(f"send {sign}"):
             self._client.api.kill(self.name, sign)
 
     def remove(self) -> None:
@@ -289,7 +297,14 @@ class DockerServer(TritonServer):
                     *(["--allow-gpu-metrics=false"] if self._plan.gpus == "none" else []),
                     *self._spec.server_args,
                 ],
-                mounts=[Mount(_MODELS, str(self._spec.repository), type="bind", read_only=True)],
+                env=self._plan.env,
+                mounts=[
+                    Mount(there, here, type="bind", read_only=True)
+                    for here, there in {
+                        str(self._spec.repository): _MODELS,
+                        **self._plan.mounts,
+                    }.items()
+                ],
                 # The same number on both sides: a URL is good on this machine and in the toolbox.
                 ports={f"{port}/tcp": (HOST, port) for port in ports},
                 shm_size=self._plan.shm_size,

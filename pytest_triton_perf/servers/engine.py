@@ -39,9 +39,8 @@ def connect(timeout_s: int = 60) -> "DockerClient":
     """
     import docker
     from docker.errors import DockerException
-    from docker.utils import parse_host
 
-    host = str(parse_host(os.environ.get("DOCKER_HOST")))
+    host = _host()
     local = ("http+unix://", "npipe://", "tcp://127.0.0.1:", "tcp://localhost:")
     if not host.startswith((*local, "http://127.0.0.1:", "http://localhost:")):
         raise MissingPartError(
@@ -50,7 +49,7 @@ def connect(timeout_s: int = 60) -> "DockerClient":
             "give --triton-url"
         )
     try:
-        _knock(host)
+        _knock()
         return docker.from_env(timeout=timeout_s, version="auto")
     except PermissionError as error:
         raise MissingPartError(
@@ -65,8 +64,15 @@ def connect(timeout_s: int = 60) -> "DockerClient":
         ) from None
 
 
-def _knock(host: str) -> None:
+def _host() -> str:
+    from docker.utils import parse_host
+
+    return str(parse_host(os.environ.get("DOCKER_HOST")))
+
+
+def _knock() -> None:
     """Raise OSError where nobody listens; docker's own client then leaves its socket open."""
+    host = _host()
     if host.startswith("http+unix://"):
         with socket.socket(socket.AF_UNIX) as knock:
             knock.connect(host.removeprefix("http+unix://"))
@@ -77,14 +83,14 @@ def explained(doing: str) -> Iterator[None]:
     """Turn the client's errors into ours; ``doing`` completes "the Docker engine did not".
 
     Raises:
-        ServerError: the engine refused, or did not answer.
+        ServerError: the engine refused, or does not answer.
     """
     from docker.errors import DockerException
-    from requests.exceptions import RequestException
 
     try:
+        _knock()
         yield
-    except (DockerException, RequestException) as error:
+    except (OSError, DockerException) as error:  # An error of requests is an OSError.
         reason = str(getattr(error, "explanation", None) or error)
         hint = next((text for words, text in _HINTS.items() if words in reason), "")
         raise ServerError(
@@ -103,7 +109,6 @@ def find_image(
         MissingPartError: it is not here and cannot be pulled.
     """
     from docker.errors import DockerException, ImageNotFound
-    from requests.exceptions import RequestException
 
     with explained(f"look for the image {name}"), contextlib.suppress(ImageNotFound):
         return client.images.get(name)
@@ -111,7 +116,7 @@ def find_image(
         for progress in _pull(client, name):
             tell(progress)
         return client.images.get(name)
-    except (DockerException, RequestException) as error:
+    except (OSError, DockerException) as error:
         raise MissingPartError(
             f"the image {name} is not on this machine and cannot be pulled: "
             f"{getattr(error, 'explanation', None) or error}\n"

@@ -306,6 +306,31 @@ def test_a_port_of_the_users_is_published(docker_engine, triton_image, repositor
         assert server.toolbox is None
 
 
+def test_mounts_and_variables_reach_the_server(docker_project, tmp_path):
+    (tmp_path / "weights").write_text("the real weights")
+    docker_project.model(
+        "asking",
+        "raise ValueError(open('/weights').read() + os.environ['WHOSE'])",
+    )
+    docker_project.tests(TROUBLED.replace("troubled", "asking"))
+    result = docker_project.run(
+        *(f"--triton-image={IMAGE}", f"--triton-mount={tmp_path}/weights:/weights"),
+        *("--triton-env=WHOSE= are mine=yes", "-k", "asking and not un"),
+    )
+    result.stdout.fnmatch_lines(["*the real weights are mine=yes*"])
+
+
+@pytest.mark.parametrize(
+    "given", ["--triton-mount=/no/such:/there", "--triton-mount=/tmp", "--triton-env=WHOSE"]
+)
+def test_a_wrong_mount_or_variable_is_a_usage_error(project, given):
+    project.tests(SWEEP)
+    result = project.run(given)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    option, _, value = given.partition("=")
+    result.stderr.fnmatch_lines([f"*{option}: '{value}' is not valid; expected *"])
+
+
 def test_a_gpu_without_an_nvidia_runtime_is_told(docker_engine, triton_image, repository):
     if "nvidia" in docker_engine.info()["Runtimes"]:
         pytest.skip("this engine has an NVIDIA runtime")
@@ -555,3 +580,68 @@ def test_a_session_leaves_another_that_runs_alone(docker_project, docker_engine)
     assert server.status == "running"
     run.send_signal(signal.SIGINT)
     assert run.wait(30) == 2
+
+
+class Wire:
+    """A socket that leads to the engine until it is cut: the engine's end, as a client sees it."""
+
+    def __init__(self, path, host):
+        self.path = str(path)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", WIRE, self.path, host.removeprefix("http+unix://")]
+        )
+        wait_for(path.exists)
+
+    def cut(self):
+        self._process.kill()
+        self._process.wait()
+        Path(self.path).unlink(missing_ok=True)
+
+
+WIRE = """
+import socket, sys, threading
+
+def copy(source, target):
+    while data := source.recv(65536):
+        target.sendall(data)
+    target.shutdown(socket.SHUT_WR)
+
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+while True:
+    client, _ = listener.accept()
+    engine = socket.socket(socket.AF_UNIX)
+    engine.connect(sys.argv[2])
+    for ends in ((client, engine), (engine, client)):
+        threading.Thread(target=copy, args=ends, daemon=True).start()
+"""
+
+
+def test_an_engine_that_goes_away_is_told(
+    docker_engine, triton_image, repository, monkeypatch, tmp_path
+):
+    from docker.utils import parse_host
+
+    real = str(parse_host(os.environ.get("DOCKER_HOST")))
+    if not real.startswith("http+unix://"):
+        pytest.skip("the engine does not listen at a socket file")
+    wire, made = Wire(tmp_path / "docker.sock", real), []
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{wire.path}")
+    try:
+        one = launcher()
+        server = one.start(ServerSpec(repository=repository))
+        made = containers_of(docker_engine, server)
+        server.load(variant("echo"))
+        wire.cut()
+        assert "cannot be seen any more: the Docker engine did not say" in server.ended()
+        with pytest.raises(LoadError, match="the Docker engine did not run perf_analyzer in a"):
+            server.toolbox.execute(["true"], workdir="/tmp")
+        begun = time.monotonic()
+        with pytest.raises(ServerError, match=r"did not remove the container .*\n.*next session"):
+            server.stop()
+        assert time.monotonic() - begun < 30
+    finally:
+        wire.cut()
+        for container in made:
+            engine.remove(docker_engine, container.id)
