@@ -21,6 +21,10 @@ from pytest_triton_perf.servers.embedded import find_server
 from pytest_triton_perf.servers.local import LocalLauncher, LocalServer, _Ports
 from pytest_triton_perf.servers.model_config import to_dict
 from pytest_triton_perf.servers.remote import Remote, RemoteLauncher, parse_urls
+from pytest_triton_perf.servers.triton_grpc import import_quietly
+
+# Imported once: pytester forgets what a test imports, and numpy does not like to come twice.
+triton_grpc = import_quietly("tritonclient.grpc")
 
 TENSORS = """
 input { name: "X" data_type: TYPE_FP32 dims: [ 1 ] }
@@ -239,10 +243,10 @@ class EncryptedServer(LocalServer):
     """A Triton with TLS on its gRPC port."""
 
     def _connect(self):
-        from tritonclient.grpc import InferenceServerClient
-
         certificate = str(self._repository.parent / "cert.pem")
-        return InferenceServerClient(self.grpc_url, ssl=True, root_certificates=certificate)
+        return triton_grpc.InferenceServerClient(
+            self.grpc_url, ssl=True, root_certificates=certificate
+        )
 
 
 @pytest.fixture
@@ -293,12 +297,12 @@ def https(encrypted):
         def handle(self):
             with (
                 contextlib.suppress(OSError),
-                context.wrap_socket(self.request, server_side=True) as encrypted,
+                context.wrap_socket(self.request, server_side=True) as tls,
                 socket.create_connection((host, port)) as plain,
             ):
-                back = threading.Thread(target=copy, args=(plain, encrypted), daemon=True)
+                back = threading.Thread(target=copy, args=(plain, tls), daemon=True)
                 back.start()
-                copy(encrypted, plain)
+                copy(tls, plain)
                 back.join()
 
     def copy(source, target):
