@@ -89,7 +89,7 @@ def model_analyzer(folder: Path) -> tuple[float, int, int]:
         "export_path": folder,
         "triton_launch_mode": "local",
         "triton_server_path": launcher(
-            folder / "tritonserver", server.path, server.env(), server.args(folder)
+            folder / "tritonserver", server.path, server.env(folder), server.args(folder)
         ),
         "perf_analyzer_path": launcher(
             folder / "perf_analyzer", analyzer.path, {**os.environ, **analyzer.env}, []

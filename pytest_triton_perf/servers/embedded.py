@@ -19,6 +19,7 @@ from pytest_triton_perf.servers.readiness import last_words
 Origin = Literal["--triton-server", "PATH", "embedded"]
 
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+_OWN_LIBRARIES = "lib"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +34,17 @@ class ServerBinary:
     origin: Origin
     libraries: Path | None = None
 
-    def env(self) -> dict[str, str]:
+    def env(self, workdir: Path | None = None) -> dict[str, str]:
         """The environment to start the server with: this process's own, completed.
 
         A python model of the embedded server runs in the packages of this very environment.
+        ``workdir`` is what ``args`` was given.
         """
         env = dict(os.environ)
         if self.libraries is not None:
             folders = [self.libraries, *_python_library_folders(), env.get("LD_LIBRARY_PATH")]
+            if workdir is not None:
+                folders.insert(0, workdir / _OWN_LIBRARIES)
             env["LD_LIBRARY_PATH"] = os.pathsep.join(str(f) for f in folders if f)
             # The embedded interpreter ignores PYTHONPATH; it takes the packages of the first
             # python3 on PATH.
@@ -89,6 +93,10 @@ class ServerBinary:
         stub = folder / "triton_python_backend_stub"
         shutil.copy(_stub(self.path), stub)
         stub.chmod(0o755)
+        own = workdir / _OWN_LIBRARIES
+        own.mkdir()
+        for bundled in _bundled_python(self.libraries):
+            (own / bundled.name).symlink_to(_shared_python())
         return [f"--backend-directory={folder.parent}"]
 
 
@@ -143,6 +151,8 @@ def find_embedded() -> ServerBinary:
         )
     for binary in (server.path, stub):
         check_libraries(binary, server.env())
+    if _bundled_python(package.parent / "nvidia_pytriton.libs"):
+        _shared_python()
     _check_numpy()
     return server
 
@@ -184,12 +194,8 @@ def judge_libraries(binary: Path, loader_words: str) -> None:
     """What the dynamic loader's trace of ``binary`` means; raises as :func:`check_libraries`."""
     lines = loader_words.splitlines()
     missing = sorted({line.split()[0] for line in lines if "=> not found" in line})
-    if python := re.search(r"(libpython(3\.\d+))\.so", " ".join(missing)):
-        raise MissingPartError(
-            f"the embedded Triton runs python models in {python[0]}.1.0, which this machine does "
-            f"not have. Install it: apt-get install -y {python[1]} "
-            f"(or use a Python {python[2]} that was built with --enable-shared)"
-        )
+    if python := re.search(r"(libpython3\.\d+)\.so", " ".join(missing)):
+        raise MissingPartError(_no_libpython(python[1]))
     if missing:
         raise MissingPartError(
             f"{binary} needs {', '.join(missing)}, which this machine does not have. "
@@ -201,6 +207,38 @@ def judge_libraries(binary: Path, loader_words: str) -> None:
             "glibc 2.35 or newer (Debian 12, Ubuntu 22.04); install another tritonserver and "
             "give it with --triton-server"
         )
+
+
+def _bundled_python(libraries: Path) -> list[Path]:
+    """The wheel's own libpython of this Python version, which it has for 3.13 alone.
+
+    It finds only a standard library that was built as it was, and Debian's was not: the stub
+    gets this Python's instead, under the name that it asks for.
+    """
+    major, minor = _PYTHON.split(".")
+    return sorted(libraries.glob(f"libpython{major}-*.{minor}.so.1.0"))
+
+
+def _shared_python() -> Path:
+    """The shared library of this Python.
+
+    Raises:
+        MissingPartError: it has none here.
+    """
+    name = f"libpython{_PYTHON}.so.1.0"
+    for folder in _python_library_folders():
+        if (Path(folder) / name).is_file():
+            return Path(folder) / name
+    raise MissingPartError(_no_libpython(f"libpython{_PYTHON}"))
+
+
+def _no_libpython(library: str) -> str:
+    return (
+        f"the embedded Triton runs python models in {library}.so.1.0, which this machine does "
+        f"not have. Install it: apt-get install -y {library} "
+        f"(or use a Python {library.removeprefix('libpython')} that was built with "
+        "--enable-shared)"
+    )
 
 
 def _stub(server: Path) -> Path:

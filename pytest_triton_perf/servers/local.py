@@ -95,7 +95,7 @@ class LocalServer(TritonServer):
         Raises:
             ServerError: it was not ready within ``seconds``; with its last words.
         """
-        env = binary.env()
+        env = binary.env(self._workdir)
         self._mirror_repository()
         if gpus != "all":
             env["CUDA_VISIBLE_DEVICES"] = "" if gpus == "none" else ",".join(gpus)
