@@ -240,12 +240,16 @@ def test_a_grpc_client_needs_a_grpc_address(running, connect):
 
 
 class EncryptedServer(LocalServer):
-    """A Triton with TLS on its gRPC port."""
+    """A Triton with TLS on its gRPC port, which asks for a client certificate."""
 
     def _connect(self):
-        certificate = str(self._repository.parent / "cert.pem")
+        certificate, key = (str(self._repository.parent / f) for f in ("cert.pem", "key.pem"))
         return triton_grpc.InferenceServerClient(
-            self.grpc_url, ssl=True, root_certificates=certificate
+            self.grpc_url,
+            ssl=True,
+            root_certificates=certificate,
+            private_key=key,
+            certificate_chain=certificate,
         )
 
 
@@ -257,7 +261,8 @@ def encrypted(repository):
     command += ["-keyout", key, "-out", certificate, "-subj", "/CN=localhost"]
     command += ["-addext", "subjectAltName=IP:127.0.0.1"]
     subprocess.run(command, check=True, capture_output=True)
-    args = ("--grpc-use-ssl=1", f"--grpc-server-cert={certificate}", f"--grpc-server-key={key}")
+    args = ("--grpc-use-ssl-mutual=1", f"--grpc-root-cert={certificate}")
+    args += (f"--grpc-server-cert={certificate}", f"--grpc-server-key={key}")
     spec = ServerSpec(repository=repository, server_args=args)
     server = EncryptedServer(spec, _Ports.choose(()))
     try:
@@ -269,19 +274,25 @@ def encrypted(repository):
 
 def test_tls_over_grpc(encrypted, connect, project):
     there, certificate = encrypted
-    server = connect(f"grpcs://{there.grpc_url}", ca=certificate)
+    key = certificate.with_name("key.pem")
+    server = connect(f"grpcs://{there.grpc_url}", ca=certificate, certificate=certificate, key=key)
     assert server.load(variant("first", {COUNT: 2}))["instance_group"][0]["count"] == 2
     server.stop()
     assert state(there) == {}
+    with pytest.raises(
+        ServerError, match=r"or does it ask for a client certificate \(--triton-tls-"
+    ):
+        connect(f"grpcs://{there.grpc_url}", ca=certificate)
     with pytest.raises(ServerError, match=r"Hint: .* is not trusted, .*: --triton-tls-ca names"):
         connect(f"grpcs://{there.grpc_url}")
     with pytest.raises(ServerError, match=r"or does it use TLS \(--triton-url=grpcs://127"):
         connect(f"grpc://{there.grpc_url}")
 
     # The same connection for perf_analyzer.
+    files = [f"--triton-tls-ca={certificate}", f"--triton-tls-cert={certificate}"]
     project.tests(TEST)
     project.run(
-        f"--triton-url=grpcs://{there.grpc_url}", f"--triton-tls-ca={certificate}", "-k", "two"
+        f"--triton-url=grpcs://{there.grpc_url}", *files, f"--triton-tls-key={key}", "-k", "two"
     ).assert_outcomes(passed=1)
 
 
@@ -419,3 +430,19 @@ def test_a_server_killed_while_it_is_measured(project, running):
     data = json.loads((project.output / "results.json").read_text())
     assert [m["concurrency"] for m in data["measurements"]][:2] == [1, 2]
     assert data["verdicts"][0]["status"] == "not_measured"
+
+
+def test_a_cancelled_session_leaves_the_server_as_it_was_found(project, running):
+    there = running()
+    there.client.load_model("add_sub")
+    project.tests(TEST.replace("concurrency=1,", "concurrency=list(range(1, 40)),"))
+    run = project.start(f"--triton-url={there.grpc_url}", "-k", "two")
+    told = project.path / "out.txt"
+    deadline = time.monotonic() + 60
+    while "add_sub_config_0 at concurrency 1: " not in told.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert state(there) == {"add_sub": 2}
+    run.send_signal(signal.SIGTERM)
+    assert run.wait(30) == 143
+    assert state(there) == {"add_sub": 1}
