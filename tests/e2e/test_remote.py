@@ -1,6 +1,7 @@
 """Remote mode against a real Triton that another process (here: the test) started."""
 
 import contextlib
+import http.server
 import json
 import os
 import signal
@@ -231,6 +232,28 @@ def test_the_port_of_the_other_protocol(running, connect):
         connect(f"grpc://{there.http_url}")
     with pytest.raises(ServerError, match=r"that does not speak http: is it the right port"):
         connect(f"http://{there.grpc_url}")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (404, b"<p>not here", r"HTTP status 404, and no JSON: '<p>not here'"),
+        (503, b"", "HTTP status 503"),
+        (200, b"{}", "what answers there is no Triton"),
+    ],
+)
+def test_a_web_server_that_is_no_triton(connect, status, body, words):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(ServerError, match=f"cannot be used: {words}\nHint: does Triton run"):
+            connect(f"http://127.0.0.1:{server.server_address[1]}")
+        server.shutdown()
 
 
 def test_a_grpc_client_needs_a_grpc_address(running, connect):
