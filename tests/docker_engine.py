@@ -54,14 +54,21 @@ def triton_image(docker_engine: "docker.DockerClient") -> str:
 
 
 def _answers() -> bool:
-    """Whether an engine listens; a docker client that finds none leaves its socket open."""
+    """Whether an engine answers, not only listens, as one does that is about to fail.
+
+    Asked without docker's client, which leaves its socket open where it finds none.
+    """
     from docker.utils import parse_host
 
     host = str(parse_host(os.environ.get("DOCKER_HOST")))
     if not host.startswith("http+unix://"):
         return True
-    with socket.socket(socket.AF_UNIX) as knock:
-        return knock.connect_ex(host.removeprefix("http+unix://")) == 0
+    with socket.socket(socket.AF_UNIX) as knock, contextlib.suppress(OSError):
+        knock.settimeout(_START_S)
+        knock.connect(host.removeprefix("http+unix://"))
+        knock.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+        return b" 200 " in knock.recv(64)
+    return False
 
 
 @contextlib.contextmanager
@@ -76,7 +83,7 @@ def _own_engine() -> Iterator[None]:
     places = [f"--{name}={_CACHE / name}" for name in ("data-root", "exec-root", "pidfile")]
     with log.open("wb") as out:
         engine = subprocess.Popen(
-            [dockerd, *places],
+            [dockerd, "--log-level=warn", *places],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,

@@ -1,11 +1,12 @@
 """What test modules of all kinds share."""
 
 import os
+from typing import NoReturn
 
 import pytest
 
 
-def missing_part(why: str) -> None:
+def missing_part(why: str) -> NoReturn:
     """A real part is not here: in CI that is a failure, elsewhere a skip that says so."""
     if os.environ.get("CI"):
         pytest.fail(f"missing in CI: {why}", pytrace=False)
