@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from pytest_triton_perf.errors import ServerError
 from pytest_triton_perf.load.command import REPORT
 from pytest_triton_perf.load.parsing import last_words
 
@@ -156,7 +157,11 @@ class Toolbox(Protocol):
         """
 
     def end(self) -> None:
-        """End the container with all that runs in it; the next command gets another one."""
+        """End the container with all that runs in it; the next command gets another one.
+
+        Raises:
+            ServerError: the engine did not remove it.
+        """
 
 
 class ToolboxRunner:
@@ -199,7 +204,8 @@ class ToolboxRunner:
                     [*limit, "perf_analyzer", *args], workdir=f"{toolbox.mounted}/{folder.name}"
                 )
             except BaseException:
-                toolbox.end()
+                with contextlib.suppress(ServerError):  # The server's own stop tries it again.
+                    toolbox.end()
                 raise
             ended = time.monotonic()
             return Run(

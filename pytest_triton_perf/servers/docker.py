@@ -445,9 +445,9 @@ class Toolbox:
         Raises:
             ServerError: the engine did not remove it.
         """
-        container, self._container = self._container, None
-        if container is not None:
-            container.remove()
+        if self._container is not None:
+            self._container.remove()
+            self._container = None
 
     def _running(self) -> _Container:
         from docker.types import Mount

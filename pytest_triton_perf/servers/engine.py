@@ -41,8 +41,7 @@ def connect(timeout_s: int = 60) -> "DockerClient":
     from docker.errors import DockerException
 
     host = _host()
-    local = ("http+unix://", "npipe://", "tcp://127.0.0.1:", "tcp://localhost:")
-    if not host.startswith((*local, "http://127.0.0.1:", "http://localhost:")):
+    if not host.startswith(("http+unix://", "http://127.0.0.1:", "http://localhost:")):
         raise MissingPartError(
             f"the Docker engine at {host} is on another machine: neither its ports nor the model "
             "repository could be reached\n  Hint: unset DOCKER_HOST, or start Triton there and "

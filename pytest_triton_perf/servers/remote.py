@@ -355,7 +355,10 @@ class _HttpModels:
         self._context = context
 
     def version(self) -> str:
-        return str(self._ask("GET", "")["version"])
+        found = self._ask("GET", "")
+        if not isinstance(found, dict) or "version" not in found:
+            raise _refused()("what answers there is no Triton")
+        return str(found["version"])
 
     def ready(self) -> set[str]:
         index = self._ask("POST", "/repository/index", {})
@@ -395,11 +398,10 @@ class _HttpModels:
         try:
             found = json.loads(text) if text else None
         except ValueError:
-            found = {"error": f"HTTP status {answer.status}: {text[:200]}"}
-        if isinstance(found, dict) and "error" in found:
-            raise _refused()(str(found["error"]), status=str(answer.status))
+            raise _refused()(f"HTTP status {answer.status}, and no JSON: {text[:99]!r}") from None
         if answer.status != http.HTTPStatus.OK:
-            raise _refused()(f"HTTP status {answer.status}", status=str(answer.status))
+            told = found.get("error") if isinstance(found, dict) else None
+            raise _refused()(str(told or f"HTTP status {answer.status}"))
         return found
 
 

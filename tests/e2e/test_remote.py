@@ -1,6 +1,7 @@
 """Remote mode against a real Triton that another process (here: the test) started."""
 
 import contextlib
+import http.server
 import json
 import os
 import signal
@@ -233,6 +234,28 @@ def test_the_port_of_the_other_protocol(running, connect):
         connect(f"http://{there.grpc_url}")
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (404, b"<p>not here", r"HTTP status 404, and no JSON: '<p>not here'"),
+        (503, b"", "HTTP status 503"),
+        (200, b"{}", "what answers there is no Triton"),
+    ],
+)
+def test_a_web_server_that_is_no_triton(connect, status, body, words):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(ServerError, match=f"cannot be used: {words}\nHint: does Triton run"):
+            connect(f"http://127.0.0.1:{server.server_address[1]}")
+        server.shutdown()
+
+
 def test_a_grpc_client_needs_a_grpc_address(running, connect):
     server = connect(url_of(running(), "http"))
     with pytest.raises(ServerError, match=r"a gRPC client needs a gRPC address: --triton-url=http"):
@@ -240,12 +263,16 @@ def test_a_grpc_client_needs_a_grpc_address(running, connect):
 
 
 class EncryptedServer(LocalServer):
-    """A Triton with TLS on its gRPC port."""
+    """A Triton with TLS on its gRPC port, which asks for a client certificate."""
 
     def _connect(self):
-        certificate = str(self._repository.parent / "cert.pem")
+        certificate, key = (str(self._repository.parent / f) for f in ("cert.pem", "key.pem"))
         return triton_grpc.InferenceServerClient(
-            self.grpc_url, ssl=True, root_certificates=certificate
+            self.grpc_url,
+            ssl=True,
+            root_certificates=certificate,
+            private_key=key,
+            certificate_chain=certificate,
         )
 
 
@@ -257,7 +284,8 @@ def encrypted(repository):
     command += ["-keyout", key, "-out", certificate, "-subj", "/CN=localhost"]
     command += ["-addext", "subjectAltName=IP:127.0.0.1"]
     subprocess.run(command, check=True, capture_output=True)
-    args = ("--grpc-use-ssl=1", f"--grpc-server-cert={certificate}", f"--grpc-server-key={key}")
+    args = ("--grpc-use-ssl-mutual=1", f"--grpc-root-cert={certificate}")
+    args += (f"--grpc-server-cert={certificate}", f"--grpc-server-key={key}")
     spec = ServerSpec(repository=repository, server_args=args)
     server = EncryptedServer(spec, _Ports.choose(()))
     try:
@@ -269,19 +297,25 @@ def encrypted(repository):
 
 def test_tls_over_grpc(encrypted, connect, project):
     there, certificate = encrypted
-    server = connect(f"grpcs://{there.grpc_url}", ca=certificate)
+    key = certificate.with_name("key.pem")
+    server = connect(f"grpcs://{there.grpc_url}", ca=certificate, certificate=certificate, key=key)
     assert server.load(variant("first", {COUNT: 2}))["instance_group"][0]["count"] == 2
     server.stop()
     assert state(there) == {}
+    with pytest.raises(
+        ServerError, match=r"or does it ask for a client certificate \(--triton-tls-"
+    ):
+        connect(f"grpcs://{there.grpc_url}", ca=certificate)
     with pytest.raises(ServerError, match=r"Hint: .* is not trusted, .*: --triton-tls-ca names"):
         connect(f"grpcs://{there.grpc_url}")
     with pytest.raises(ServerError, match=r"or does it use TLS \(--triton-url=grpcs://127"):
         connect(f"grpc://{there.grpc_url}")
 
     # The same connection for perf_analyzer.
+    files = [f"--triton-tls-ca={certificate}", f"--triton-tls-cert={certificate}"]
     project.tests(TEST)
     project.run(
-        f"--triton-url=grpcs://{there.grpc_url}", f"--triton-tls-ca={certificate}", "-k", "two"
+        f"--triton-url=grpcs://{there.grpc_url}", *files, f"--triton-tls-key={key}", "-k", "two"
     ).assert_outcomes(passed=1)
 
 
@@ -419,3 +453,19 @@ def test_a_server_killed_while_it_is_measured(project, running):
     data = json.loads((project.output / "results.json").read_text())
     assert [m["concurrency"] for m in data["measurements"]][:2] == [1, 2]
     assert data["verdicts"][0]["status"] == "not_measured"
+
+
+def test_a_cancelled_session_leaves_the_server_as_it_was_found(project, running):
+    there = running()
+    there.client.load_model("add_sub")
+    project.tests(TEST.replace("concurrency=1,", "concurrency=list(range(1, 40)),"))
+    run = project.start(f"--triton-url={there.grpc_url}", "-k", "two")
+    told = project.path / "out.txt"
+    deadline = time.monotonic() + 60
+    while "add_sub_config_0 at concurrency 1: " not in told.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert state(there) == {"add_sub": 2}
+    run.send_signal(signal.SIGTERM)
+    assert run.wait(30) == 143
+    assert state(there) == {"add_sub": 1}
