@@ -39,7 +39,7 @@ def find_perf_analyzer(explicit: Path | None) -> PerfAnalyzerBinary:
     """
     if explicit is not None:
         try:
-            return _try(explicit, "as given")
+            return _try(explicit, "as given", env={})
         except _DoesNotRun as problem:
             raise MissingPartError(
                 f"perf_analyzer at {explicit} does not run: {problem}\n"
@@ -47,26 +47,36 @@ def find_perf_analyzer(explicit: Path | None) -> PerfAnalyzerBinary:
                 f"embedded one ({INSTALL_EMBEDDED})"
             ) from None
     problems = []
-    for origin, path in _candidates():
+    for origin, path, env in _candidates():
         try:
-            return _try(path, origin)
+            return _try(path, origin, env=env)
         except _DoesNotRun as problem:
             problems.append(f"    {origin}: {problem}")
     raise MissingPartError(
         "no perf_analyzer runs on this machine:\n"
         + "\n".join(problems)
-        + f"\n  Hint: {INSTALL_EMBEDDED}"
+        + f"\n  Hint: {_how_to_get_one()}"
     )
+
+
+def _how_to_get_one() -> str:
+    if sys.version_info >= (3, 13) and _in_package("perf_analyzer", "") is not None:
+        return (
+            "on a glibc older than 2.38 use Python 3.10 to 3.12, whose tritonclient carries a "
+            "perf_analyzer that runs there"
+        )
+    return INSTALL_EMBEDDED
 
 
 class _DoesNotRun(Exception):
     """Why a candidate is none, in words."""
 
 
-def _candidates() -> Iterator[tuple[str, Path | None]]:
-    yield "PATH", _on_path()
-    yield "the package perf-analyzer", _in_package("perf_analyzer", "bin/perf_analyzer")
-    yield "the package tritonclient", _scripts() / "perf_analyzer"
+def _candidates() -> Iterator[tuple[str, Path | None, Mapping[str, str]]]:
+    yield "PATH", _on_path(), {}
+    env = _embedded_env()
+    yield "the package perf-analyzer", _in_package("perf_analyzer", "bin/perf_analyzer"), env
+    yield "the package tritonclient", _scripts() / "perf_analyzer", env
 
 
 def _scripts() -> Path:
@@ -90,7 +100,7 @@ def _in_package(package: str, path: str) -> Path | None:
     return Path(next(iter(folders))) / path if folders else None
 
 
-def _try(path: Path | None, origin: str) -> PerfAnalyzerBinary:
+def _try(path: Path | None, origin: str, *, env: Mapping[str, str]) -> PerfAnalyzerBinary:
     if path is None or not path.exists():
         raise _DoesNotRun(_why_absent(path))
     if _is_console_script(path):
@@ -99,14 +109,23 @@ def _try(path: Path | None, origin: str) -> PerfAnalyzerBinary:
             "itself is perf_analyzer/bin/perf_analyzer in site-packages"
         )
     try:
-        return PerfAnalyzerBinary(path=path, version=_version(path, {}), origin=origin)
+        version = _version(path, env)
     except _DoesNotRun as problem:
-        libraries = _embedded_libraries()
-        if "shared libraries" not in str(problem) or libraries is None:
+        # An embedded one that was given by its path.
+        if env or "shared libraries" not in str(problem):
             raise
+        env = _embedded_env()
+        version = _version(path, env)
+    return PerfAnalyzerBinary(path=path, version=version, origin=origin, env=env)
+
+
+def _embedded_env() -> dict[str, str]:
+    """What the embedded ones need beyond our environment."""
+    libraries = _embedded_libraries()
+    if libraries is None:
+        return {}
     inherited = os.environ.get("LD_LIBRARY_PATH")
-    env = {"LD_LIBRARY_PATH": f"{libraries}{os.pathsep}{inherited}" if inherited else libraries}
-    return PerfAnalyzerBinary(path=path, version=_version(path, env), origin=origin, env=env)
+    return {"LD_LIBRARY_PATH": f"{libraries}{os.pathsep}{inherited}" if inherited else libraries}
 
 
 def _why_absent(path: Path | None) -> str:
@@ -151,7 +170,10 @@ def _version(path: Path, env: Mapping[str, str]) -> str:
 
 @functools.cache
 def _embedded_libraries() -> str | None:
-    """A folder with the libraries that tritonclient's perf_analyzer asks for.
+    """A folder with the libraries that the embedded perf_analyzers ask for.
+
+    tritonclient's asks for two while it starts, that of the package perf-analyzer opens
+    libcudart.so once shared memory is used, and aborts where there is none.
 
     nvidia-pytriton carries them, under names of its own: links give them the names asked for.
     The folder is nobody else's, because it goes on LD_LIBRARY_PATH.
@@ -162,6 +184,7 @@ def _embedded_libraries() -> str | None:
     bundle = package.resolve() / "nvidia_pytriton.libs"
     links = {
         "libb64.so.0d": next(bundle.glob("libb64-*.so.0d"), None),
+        "libcudart.so": next(bundle.glob("libcudart-*.so.12*"), None),
         "libcudart.so.12": next(bundle.glob("libcudart-*.so.12*"), None),
     }
     folder = tempfile.mkdtemp(prefix="triton-perf-libs-")

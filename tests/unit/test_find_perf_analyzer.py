@@ -54,6 +54,7 @@ def test_the_embedded_one_runs_with_the_libraries_of_the_wheel(
         assert inherited == "/somewhere"
         assert {link.name for link in Path(folder).iterdir()} == {
             "libb64.so.0d",
+            "libcudart.so",
             "libcudart.so.12",
         }
         assert Path(folder).stat().st_mode & 0o077 == 0, "nobody else may write there"
