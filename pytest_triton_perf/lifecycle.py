@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Generator
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -26,6 +27,9 @@ from pytest_triton_perf.fixtures import PERF_SESSION, compose
 from pytest_triton_perf.progress import Progress
 from pytest_triton_perf.servers.remote import UNSEEN
 from pytest_triton_perf.settings import Settings
+
+_LOG_LINES = 10
+"""Of the server's log, below a test that failed."""
 
 _WORKER_RUN = "triton_perf_run"
 _WORKER_PROBLEM = "triton_perf_problem"
@@ -127,9 +131,29 @@ class Lifecycle:
             if report.failed and call.when in ("setup", "call"):
                 session.judge(test)
                 _add_sweep(report, session.sweep(test))
+                self._keep_log(report, session.server_log())
             if call.when == "teardown":
                 report.user_properties.extend(_properties(session.verdicts(test)))
         return report
+
+    def _keep_log(self, report: pytest.TestReport, log: str) -> None:
+        """Show the end of the server's log below a failure, and keep all of it."""
+        from pytest_triton_perf.reports.names import safe_name
+
+        if not log:
+            return
+        file = self._settings.output / "logs" / f"{safe_name(report.nodeid)}.log"
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(log)
+            where = f"(all of it: {self._relative(file)})"
+        except OSError as error:
+            where = f"(not kept: {error})"
+        end = log.strip().splitlines()[-_LOG_LINES:]
+        report.sections.append(("tritonserver log", "\n".join([*end, where])))
+
+    def _relative(self, path: Path) -> str:
+        return os.path.relpath(path, self._config.invocation_params.dir)
 
     # -- the end
 
@@ -182,7 +206,7 @@ class Lifecycle:
         if self._run is not None:
             from pytest_triton_perf.reports.terminal import write_summary
 
-            output = os.path.relpath(self._settings.output, self._config.invocation_params.dir)
+            output = self._relative(self._settings.output)
             write_summary(terminalreporter, self._run, output, self._problems)
         else:
             for problem in self._problems:

@@ -112,6 +112,10 @@ class PerfSession:
         """The verdicts that ``judge`` last gave for a test."""
         return self._verdicts.get(test.nodeid, [])
 
+    def server_log(self) -> str:
+        """What the current server has written so far; empty where none runs."""
+        return "" if self._current is None else self._current.server.logs()
+
     def run(self, *, wall_s: float, exit_status: int) -> Run:
         """Everything measured and decided so far."""
         return Run(

@@ -113,7 +113,9 @@ def test_a_model_that_fails_shows_its_own_words(project):
     project.tests(TWO_MODELS)
     result = project.run("-k", "troubled")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*the weights are upside down*"])
+    result.stdout.fnmatch_lines(["*the weights are upside down*", "*- tritonserver log -*"])
+    (log,) = (project.output / "logs").iterdir()
+    assert "successfully loaded 'troubled'" in log.read_text()
     result.stdout.no_fnmatch_line("*Traceback*pytest_triton_perf*")
 
 

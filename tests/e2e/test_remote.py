@@ -19,8 +19,9 @@ from pytest_triton_perf.errors import ServerError
 from pytest_triton_perf.servers import remote as remote_module
 from pytest_triton_perf.servers.base import ServerSpec
 from pytest_triton_perf.servers.embedded import find_server
-from pytest_triton_perf.servers.local import LocalLauncher, LocalServer, _Ports
+from pytest_triton_perf.servers.local import LocalLauncher, LocalServer
 from pytest_triton_perf.servers.model_config import to_dict
+from pytest_triton_perf.servers.ports import Ports
 from pytest_triton_perf.servers.remote import Remote, RemoteLauncher, parse_urls
 from pytest_triton_perf.servers.triton_grpc import import_quietly
 
@@ -287,7 +288,7 @@ def encrypted(repository):
     args = ("--grpc-use-ssl-mutual=1", f"--grpc-root-cert={certificate}")
     args += (f"--grpc-server-cert={certificate}", f"--grpc-server-key={key}")
     spec = ServerSpec(repository=repository, server_args=args)
-    server = EncryptedServer(spec, _Ports.choose(()))
+    server = EncryptedServer(spec, Ports.choose(()))
     try:
         server.launch(find_server(), "none", 60)
         yield server, certificate
