@@ -5,14 +5,13 @@ import uuid
 from pathlib import Path
 
 import pytest
-from support import missing_part
+from support import PROJECT_MARK, missing_part
 
 from pytest_triton_perf.errors import MissingPartError
 from pytest_triton_perf.load.perf_analyzer import find_perf_analyzer
 from pytest_triton_perf.servers.embedded import find_server
 
 QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
-_MARK = "TRITON_PERF_TEST_ID"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,7 +30,7 @@ class Project:
     def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
         self._pytester = pytester
         self._id = uuid.uuid4().hex
-        monkeypatch.setenv(_MARK, self._id)
+        monkeypatch.setenv(PROJECT_MARK, self._id)
         self.path = pytester.path
         self.repository = pytester.path / "model_repository"
         self.output = pytester.path / "triton-perf-results"
@@ -102,7 +101,7 @@ class Project:
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
-                mine = f"{_MARK}={self._id}".encode() in (folder / "environ").read_bytes()
+                mine = f"{PROJECT_MARK}={self._id}".encode() in (folder / "environ").read_bytes()
                 state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
                 command = (folder / "cmdline").read_bytes().split(b"\0")[0].decode()
             except (OSError, IndexError):
