@@ -71,7 +71,8 @@ def _launcher_and_runner(settings: "Settings", progress: "Progress") -> "tuple[L
     if settings.remote is None and (settings.launch == "docker" or image_given):
         from pytest_triton_perf.options import DEFAULT_IMAGE
         from pytest_triton_perf.probes.nvml import why_no_gpu
-        from pytest_triton_perf.servers.docker import ContainerPlan, DockerLauncher, sdk_image_of
+        from pytest_triton_perf.servers.containers import ContainerPlan, sdk_image_of
+        from pytest_triton_perf.servers.docker import DockerLauncher
 
         image = settings.image or DEFAULT_IMAGE
         on_host = settings.perf_analyzer and LocalRunner(find_perf_analyzer(settings.perf_analyzer))

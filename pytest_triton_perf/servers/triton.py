@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ LOAD_S = 600.0
 """How long a model may take to load."""
 
 
-class TritonServer:
+class TritonServer(ABC):
     """A running server under explicit model control; a subclass knows how it came to exist.
 
     The urls are ``host:port``. A subclass sets ``version`` once the server answers, and says in
@@ -44,21 +45,21 @@ class TritonServer:
         self._served: Mapping[str, Any] = {}
 
     @property
+    @abstractmethod
     def pid(self) -> int | None:
         """Root of the server's process tree on this host; ``None`` where it has none here."""
-        raise NotImplementedError
 
+    @abstractmethod
     def ended(self, within_s: float = 0.0) -> str | None:
         """How the server ended, in words ("exited with 1"); ``None`` while it runs.
 
         A dying server closes its connections a little before it can be seen to be dead: where
         that is known, its end is waited for as long as ``within_s``.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def logs(self) -> str:
         """What the server has written so far; after ``stop``, all that it wrote."""
-        raise NotImplementedError
 
     def readable(self, text: str) -> str:
         """Triton's words with the user's own paths."""
@@ -70,9 +71,9 @@ class TritonServer:
         if client is not None:
             client.close()
 
+    @abstractmethod
     def stop(self) -> None:
         """End what this session started, within a bound; safe to call twice."""
-        raise NotImplementedError
 
     @property
     def client(self) -> "InferenceServerClient":

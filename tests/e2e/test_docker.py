@@ -23,12 +23,8 @@ from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer
 from pytest_triton_perf.load.runner import ToolboxRunner
 from pytest_triton_perf.servers import engine
 from pytest_triton_perf.servers.base import ServerSpec
-from pytest_triton_perf.servers.docker import (
-    ContainerPlan,
-    DockerLauncher,
-    _Container,
-    sdk_image_of,
-)
+from pytest_triton_perf.servers.containers import Container, ContainerPlan, sdk_image_of
+from pytest_triton_perf.servers.docker import DockerLauncher
 
 MODEL = """
 import time
@@ -347,7 +343,7 @@ def test_an_sdk_image_without_perf_analyzer_is_told(docker_engine, triton_image,
 
 
 def test_out_of_memory_is_told(docker_engine, triton_image):
-    one = _Container(docker_engine, plan(), {})
+    one = Container(docker_engine, plan(), {})
     try:
         # Written to, or the kernel gives it no memory.
         eat = "b = b'x' * 10**9"
@@ -420,7 +416,7 @@ def test_only_what_dead_processes_left_is_removed(docker_engine, triton_image, t
     made = {}
     try:
         for whose, label in {"child": owner, "me": " ".join(mine), "other": elsewhere}.items():
-            made[whose] = _Container(docker_engine, plan(), {engine.OWNER: label})
+            made[whose] = Container(docker_engine, plan(), {engine.OWNER: label})
             made[whose].start(IMAGE, ["sleep", "60"])
         engine.remove_leftovers(docker_engine)
         assert [one.ended() for one in made.values()] == [None] * 3
