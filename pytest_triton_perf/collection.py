@@ -143,9 +143,17 @@ class _Resolver:
     def resolve(self, item: pytest.Function, mark: pytest.Mark) -> PerfTest:
         from pytest_triton_perf.servers.model_config import dynamic_inputs
 
-        spec = parse_sweep(mark, item.path.parent)
         # Decorators apply from the bottom up; people read them from the top down.
-        budgets = parse_budgets(reversed(list(item.iter_markers("perf_budget"))), spec)
+        budget_marks = list(item.iter_markers("perf_budget"))[::-1]
+        try:
+            spec = parse_sweep(mark, item.path.parent)
+        except UsageError as error:
+            try:
+                parse_budgets(budget_marks, None)
+            except UsageError as more:
+                raise UsageError(f"{error}\n{more}") from None
+            raise
+        budgets = parse_budgets(budget_marks, spec)
         problems = [reason for budget in budgets if (reason := self._can_measure(budget))]
         repository = config = None
         if self._settings.remote is None:

@@ -100,8 +100,10 @@ def parse_sweep(mark: pytest.Mark, test_dir: Path) -> SweepSpec:
     )
 
 
-def parse_budgets(marks: Iterable[pytest.Mark], spec: SweepSpec) -> tuple[Budget, ...]:
+def parse_budgets(marks: Iterable[pytest.Mark], spec: SweepSpec | None) -> tuple[Budget, ...]:
     """The budgets of all ``perf_budget`` markers of a test, checked against its sweep.
+
+    ``spec`` is ``None`` where the sweep's marker is wrong; names and limits are checked even so.
 
     Raises:
         UsageError: all that is wrong with them, one line each.
@@ -113,11 +115,13 @@ def parse_budgets(marks: Iterable[pytest.Mark], spec: SweepSpec) -> tuple[Budget
         at = limits.pop("at", None)
         problems.check(not mark.args, "takes keyword arguments only, e.g. p99_latency_ms=25")
         problems.check(bool(limits), "names no limit, e.g. perf_budget(p99_latency_ms=25)")
-        at = problems.attempt(_at, at, spec.loads)
+        if spec is not None:
+            at = problems.attempt(_at, at, spec.loads)
         for name, limit in limits.items():
-            budget = problems.attempt(Budget.from_keyword, name, limit, at)
+            budget = problems.attempt(Budget.from_keyword, name, limit, at if spec else None)
             if budget is not None:
-                problems.attempt(_is_measured, budget, spec)
+                if spec is not None:
+                    problems.attempt(_is_measured, budget, spec)
                 budgets.append(budget)
     problems.raise_if_any("perf_budget")
     return tuple(budgets)

@@ -85,6 +85,7 @@ def test_every_mistake_of_every_selected_test_is_told_at_once(collect):
         import pytest
 
         @pytest.mark.perf_sweep(model="add_sub", concurrency=0, batch_size=-1)
+        @pytest.mark.perf_budget(p99_latncy_ms=1, at={"concurrency": 1})
         def test_first(): pass
 
         @pytest.mark.perf_sweep(model="gone", concurrency=1, variants={"a": [1], "b": [2]})
@@ -101,10 +102,11 @@ def test_every_mistake_of_every_selected_test_is_told_at_once(collect):
     )
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     lines = [line for line in result.errlines if "test_it.py" in line]
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert "test_first: perf_sweep: batch_size: " in lines[0]
-    assert "model 'gone'" in lines[1]
-    assert "perf_budget needs a perf_sweep marker" in lines[2]
+    assert "test_first: perf_budget: unknown budget 'p99_latncy_ms'" in lines[1]
+    assert "model 'gone'" in lines[2]
+    assert "perf_budget needs a perf_sweep marker" in lines[3]
 
 
 def test_a_dynamic_shape_asks_for_shapes(collect, pytester):
