@@ -2,30 +2,19 @@
 
 Five configurations of the quickstart's add_sub under concurrency 1 and 2, on the same
 tritonserver and perf_analyzer, one tool after the other, each from its start to its written
-reports. Model Analyzer is installed in an environment of its own, which is not timed. Exits 1
-where the plugin needs more than a quarter of Model Analyzer's time.
+reports. Exits 1 where the plugin needs more than a quarter of Model Analyzer's time.
 """
 
 import argparse
-import csv
 import json
-import os
-import shlex
-import shutil
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pytest_triton_perf.load.perf_analyzer import find_perf_analyzer
-from pytest_triton_perf.servers.embedded import find_server
+from model_analyzer import profile, timed
 
 LIMIT = 0.25
 REPOSITORY = Path(__file__).parents[1] / "examples" / "quickstart" / "model_repository"
-MODEL_ANALYZER = "triton-model-analyzer==1.58.0"
 
 TEST = """\
 import itertools
@@ -47,19 +36,6 @@ def test_seed_case(triton_sweep): pass
 """
 
 
-def timed(command: Sequence[str | Path], cwd: Path) -> float:
-    """Wall time of a command; its output is shown where it fails."""
-    started = time.perf_counter()
-    done = subprocess.run(
-        command, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-    )
-    took = time.perf_counter() - started
-    if done.returncode:
-        print(done.stdout)
-        sys.exit(f"{command[0]} failed with exit code {done.returncode}")
-    return took
-
-
 def ours(folder: Path) -> tuple[float, int, int]:
     """Seconds, configurations and measurements of the plugin."""
     (folder / "test_seed.py").write_text(TEST)
@@ -75,59 +51,15 @@ def ours(folder: Path) -> tuple[float, int, int]:
 
 def model_analyzer(folder: Path) -> tuple[float, int, int]:
     """Seconds, configurations and measurements of Model Analyzer."""
-    environment = folder / "venv"
-    timed([sys.executable, "-m", "venv", environment], folder)
-    timed([environment / "bin" / "pip", "install", "-q", MODEL_ANALYZER], folder)
-    # The repository is copied, because the server that runs it may write beside model.py.
-    shutil.copytree(REPOSITORY, folder / "models")
-    server, analyzer = find_server(), find_perf_analyzer(None)
-    http, grpc, metrics = free_ports(3)
-    config = {
-        "model_repository": folder / "models",
-        "output_model_repository_path": folder / "variants",
-        "checkpoint_directory": folder,
-        "export_path": folder,
-        "triton_launch_mode": "local",
-        "triton_server_path": launcher(
-            folder / "tritonserver", server.path, server.env(folder), server.args(folder)
-        ),
-        "perf_analyzer_path": launcher(
-            folder / "perf_analyzer", analyzer.path, {**os.environ, **analyzer.env}, []
-        ),
-        "triton_http_endpoint": f"localhost:{http}",
-        "triton_grpc_endpoint": f"localhost:{grpc}",
-        "triton_metrics_url": f"http://localhost:{metrics}/metrics",
-        "run_config_search_mode": "quick",
-        "run_config_search_max_concurrency": 2,
-        "run_config_search_max_model_batch_size": 2,
-        "run_config_search_max_instance_count": 2,
-        "profile_models": {"add_sub": {"cpu_only": True}},
-    }
-    file = folder / "config.json"  # JSON is YAML
-    file.write_text(json.dumps(config, default=str))
-    took = timed([environment / "bin" / "model-analyzer", "profile", "-f", file], folder)
-    with (folder / "results" / "metrics-model-inference.csv").open() as table:
-        rows = list(csv.DictReader(table))
-    return took, len({row["Model Config Path"] for row in rows}), len(rows)
-
-
-def launcher(file: Path, binary: Path, env: Mapping[str, str], args: Sequence[str]) -> Path:
-    """A script that runs the binary as this plugin would run it."""
-    changed = {key: value for key, value in env.items() if os.environ.get(key) != value}
-    exports = [f"export {key}={shlex.quote(value)}" for key, value in changed.items()]
-    command = f'exec {shlex.join([str(binary), *args])} "$@"'
-    file.write_text("\n".join(["#!/bin/sh", *exports, command, ""]))
-    file.chmod(0o755)
-    return file
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+    found = profile(
+        folder,
+        REPOSITORY,
+        run_config_search_mode="quick",
+        run_config_search_max_concurrency=2,
+        run_config_search_max_model_batch_size=2,
+        run_config_search_max_instance_count=2,
+    )
+    return found.seconds, found.configurations, len(found.rows)
 
 
 def main() -> int:

@@ -154,6 +154,7 @@ class _Resolver:
                 raise UsageError(f"{error}\n{more}") from None
             raise
         budgets = parse_budgets(budget_marks, spec)
+        spec = spec.with_loads_of(budgets)
         problems = [reason for budget in budgets if (reason := self._can_measure(budget))]
         repository = config = None
         if self._settings.remote is None:

@@ -28,5 +28,9 @@ class LoadError(TritonPerfError):
     """perf_analyzer did not measure a level that was asked for; the message carries its words."""
 
 
+class InconclusiveWarning(UserWarning):
+    """A budget that could not be decided, where ``--triton-perf-inconclusive=warn``."""
+
+
 class SweepError(TritonPerfError):
     """A test asked its sweep for a level or a metric that it does not hold."""

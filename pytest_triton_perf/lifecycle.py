@@ -22,7 +22,7 @@ from pytest_triton_perf.domain.names import listed
 from pytest_triton_perf.domain.results import Run, from_json, merge, to_json
 from pytest_triton_perf.domain.sweeps import Sweep
 from pytest_triton_perf.domain.verdicts import Verdict
-from pytest_triton_perf.errors import TritonPerfError, UsageError
+from pytest_triton_perf.errors import InconclusiveWarning, TritonPerfError, UsageError
 from pytest_triton_perf.fixtures import PERF_SESSION, compose
 from pytest_triton_perf.progress import Progress
 from pytest_triton_perf.servers.remote import UNSEEN
@@ -110,11 +110,16 @@ class Lifecycle:
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         result = yield
         if (test := item.stash.get(PERF_TEST, None)) is not None:
-            broken = [
-                explain_verdict(verdict, sweep)
-                for verdict, sweep in item.config.stash[PERF_SESSION].judge(test)
-                if verdict.status != "passed"
-            ]
+            broken = []
+            for verdict, sweep in item.config.stash[PERF_SESSION].judge(test):
+                if verdict.status == "passed":
+                    continue
+                undecided = verdict.status == "inconclusive"
+                action = self._settings.inconclusive if undecided else "fail"
+                if action == "fail":
+                    broken.append(explain_verdict(verdict, sweep))
+                elif action == "warn":
+                    item.warn(InconclusiveWarning(explain_verdict(verdict, sweep)))
             if broken:
                 pytest.fail("\n\n".join(broken), pytrace=False)
         return result

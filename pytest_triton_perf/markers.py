@@ -6,7 +6,7 @@ can name them all before a server starts.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -39,13 +39,28 @@ _SWEEP_KEYS = (
 
 @dataclass(frozen=True, kw_only=True)
 class SweepSpec:
-    """A ``perf_sweep`` marker: what to measure, under which loads, with which requests."""
+    """A ``perf_sweep`` marker: what to measure, under which loads, with which requests.
+
+    With ``auto`` (``concurrency="auto"``) the concurrency goes on doubling from that of ``loads``,
+    which are those that are measured in any case.
+    """
 
     model: str
     loads: tuple[Load, ...]
+    auto: bool
     variants: tuple[Overrides, ...]
     traffic: Traffic
     server_args: tuple[str, ...]
+
+    def with_loads_of(self, budgets: Iterable[Budget]) -> "SweepSpec":
+        """The spec in which an automatic ramp also measures what budgets name with ``at``."""
+        loads = dict.fromkeys(self.loads)
+        for budget in budgets:
+            if self.auto and "concurrency" in budget.at:
+                concurrency = int(budget.at["concurrency"])
+                named = (replace(load, concurrency=concurrency) for load in self.loads)
+                loads |= dict.fromkeys(load for load in named if load.matches(budget.at))
+        return replace(self, loads=tuple(loads))
 
 
 class _Problems:
@@ -94,6 +109,7 @@ def parse_sweep(mark: pytest.Mark, test_dir: Path) -> SweepSpec:
     return SweepSpec(
         model=model,
         loads=loads,
+        auto=given.get("concurrency") == "auto",
         variants=tuple(variants),
         traffic=traffic,
         server_args=server_args,
@@ -116,7 +132,7 @@ def parse_budgets(marks: Iterable[pytest.Mark], spec: SweepSpec | None) -> tuple
         problems.check(not mark.args, "takes keyword arguments only, e.g. p99_latency_ms=25")
         problems.check(bool(limits), "names no limit, e.g. perf_budget(p99_latency_ms=25)")
         if spec is not None:
-            at = problems.attempt(_at, at, spec.loads)
+            at = problems.attempt(_at, at, spec)
         for name, limit in limits.items():
             budget = problems.attempt(Budget.from_keyword, name, limit, at if spec else None)
             if budget is not None:
@@ -136,7 +152,7 @@ def _is_measured(budget: Budget, spec: SweepSpec) -> None:
         )
 
 
-def _at(at: Any, loads: Sequence[Load]) -> Mapping[str, float]:
+def _at(at: Any, spec: SweepSpec) -> Mapping[str, float]:
     keys = ("concurrency", "request_rate", "batch_size")
     if at is None:
         return {}
@@ -145,10 +161,15 @@ def _at(at: Any, loads: Sequence[Load]) -> Mapping[str, float]:
     for key in at:
         if key not in keys:
             raise UsageError(f"at: unknown key {key!r}{nearest(str(key), keys)}")
-    if not any(load.matches(at) for load in loads):
+    if spec.auto and "concurrency" in at:
+        _numbers("at: concurrency", at["concurrency"], whole=True)
+        looked_for = {key: value for key, value in at.items() if key != "concurrency"}
+    else:
+        looked_for = dict(at)
+    if not any(load.matches(looked_for) for load in spec.loads):
         asked = ", ".join(f"{key} {value}" for key, value in at.items())
         raise UsageError(
-            f"at: the sweep has no level with {asked}; it measures {listed(map(str, loads))}"
+            f"at: the sweep has no level with {asked}; it measures {listed(map(str, spec.loads))}"
         )
     return at
 
@@ -158,7 +179,8 @@ def _loads(given: Mapping[str, Any]) -> tuple[Load, ...]:
     if ("concurrency" in given) == ("request_rate" in given):
         raise UsageError("give the load: either concurrency=[1, 2, 4] or request_rate=[50, 100]")
     if "concurrency" in given:
-        values = _numbers("concurrency", given["concurrency"], whole=True)
+        auto = given["concurrency"] == "auto"
+        values = [1] if auto else _numbers("concurrency", given["concurrency"], whole=True)
         return tuple(
             Load(concurrency=int(value), batch_size=int(batch))
             for batch in batch_sizes
@@ -180,7 +202,8 @@ def _numbers(key: str, given: Any, *, whole: bool) -> list[float]:
         low = 1 if whole else 0
         inside = number and not isinstance(value, bool) and low <= value < math.inf and value
         if not inside:
-            raise UsageError(f"{key}: expected a {kind}, or a list of them, not {value!r}")
+            other = " or 'auto'," if key == "concurrency" else ""
+            raise UsageError(f"{key}: expected a {kind}, or a list of them,{other} not {value!r}")
     if not values:
         raise UsageError(f"{key}: the list is empty")
     if len(set(values)) < len(values):

@@ -132,6 +132,19 @@ OPTIONS = (
     Option("--triton-perf-output", "where results go", "triton-perf-results", metavar="DIR"),
     Option("--triton-perf-report", f"which of {', '.join(REPORTS)}", "all", metavar="LIST"),
     Option("--triton-perf-max-seconds", "measuring time one sweep may use", "120", metavar="S"),
+    Option(
+        "--triton-perf-floor-seconds",
+        "load that a level gets at least, in two stretches, before a budget passes on it",
+        "2",
+        metavar="S",
+    ),
+    Option("--triton-perf-confidence", "confidence of printed intervals", "0.95", metavar="P"),
+    Option(
+        "--triton-perf-inconclusive",
+        "what an undecided budget does to its test",
+        "warn",
+        choices=("warn", "fail", "pass"),
+    ),
 )
 
 

@@ -22,8 +22,11 @@ class Settings:
     """What the user asked for, from the command line, the ini file, or the defaults.
 
     ``gpus`` is ``"all"``, ``"none"`` or a tuple of GPU UUIDs. ``max_seconds`` is the measuring
-    time that one sweep may use. A path or an image that was not given is ``None``. ``remote`` is
-    the running Triton to use, ``None`` where one is to be started.
+    time that one sweep may use, ``floor_seconds`` the load that a level gets at least before a
+    budget passes on it, ``confidence`` that of printed intervals (0.95), and ``inconclusive``
+    what an undecided budget does to its test: ``"warn"``, ``"fail"`` or ``"pass"``. A path or an
+    image that was not given is ``None``. ``remote`` is the running Triton to use, ``None`` where
+    one is to be started.
     """
 
     launch: str
@@ -40,6 +43,9 @@ class Settings:
     output: Path
     reports: tuple[str, ...]
     max_seconds: float
+    floor_seconds: float
+    confidence: float
+    inconclusive: str
     remote: Remote | None
 
     @classmethod
@@ -65,7 +71,10 @@ class Settings:
             server_args=tuple(read.lines("triton_server_arg")),
             output=read.path_of("triton_perf_output"),
             reports=_reports(read.text("triton_perf_report")),
-            max_seconds=_seconds(read.text("triton_perf_max_seconds")),
+            max_seconds=_number(read, "triton_perf_max_seconds"),
+            floor_seconds=_number(read, "triton_perf_floor_seconds"),
+            confidence=_number(read, "triton_perf_confidence", below=1),
+            inconclusive=read.text("triton_perf_inconclusive"),
             remote=_remote(read),
         )
 
@@ -210,11 +219,14 @@ def _variables(lines: list[str]) -> Mapping[str, str]:
     return variables
 
 
-def _seconds(text: str) -> float:
+def _number(read: _Reader, name: str, *, below: float = math.inf) -> float:
+    text = read.text(name)
     try:
-        seconds = float(text)
+        number = float(text)
     except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise UsageError(f"--triton-perf-max-seconds: expected a number above 0, not {text!r}")
-    return seconds
+        number = math.nan
+    if not 0 < number < below:
+        upper = "" if below == math.inf else f" and below {below:g}"
+        flag = _OPTIONS[name].flag
+        raise UsageError(f"{flag}: expected a number above 0{upper}, not {text!r}")
+    return number

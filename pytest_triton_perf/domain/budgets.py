@@ -37,7 +37,7 @@ class Budget:
     name: str
     metric: Metric
     limit: float
-    at: Mapping[str, float] = field(default_factory=dict)
+    at: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @classmethod
     def from_keyword(cls, name: str, limit: Any, at: Mapping[str, float] | None = None) -> "Budget":

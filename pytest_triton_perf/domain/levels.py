@@ -59,7 +59,8 @@ class Measurement:
     ``values`` is keyed by metric name. A metric that was asked for and could not be measured
     is absent from ``values`` and has its reason, in words, in ``missing``. ``gpus`` holds one
     mapping of GPU metrics per GPU UUID, each value or ``None``. ``notes`` are remarks that a
-    reader of the figures must see (few samples, a client that could not keep up).
+    reader of the figures must see (few samples, a drift). ``faults`` are what disturbed the
+    measurement so much that a limit missed under it proves nothing.
     """
 
     load: Load
@@ -69,6 +70,7 @@ class Measurement:
     missing: Mapping[str, str] = field(default_factory=dict)
     gpus: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
 
     def value(self, metric: str) -> float | None:
         """The value of a metric by name, or ``None`` where it was not measured."""

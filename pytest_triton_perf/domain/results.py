@@ -150,6 +150,7 @@ def _measurement_to_json(sweep: Sweep, measurement: Measurement) -> dict[str, An
         **{name: measurement.value(name) for name in _PROBED},
         "missing": dict(measurement.missing),
         "notes": list(measurement.notes),
+        "faults": list(measurement.faults),
     }
 
 
@@ -176,6 +177,7 @@ def _measurement_from_json(row: Mapping[str, Any]) -> Measurement:
         missing=row["missing"],
         gpus=row["gpu"],
         notes=tuple(row["notes"]),
+        faults=tuple(row["faults"]),
     )
 
 

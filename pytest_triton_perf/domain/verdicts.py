@@ -1,6 +1,7 @@
 """Verdicts: how the budgets of a test ended."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pytest_triton_perf.domain.budgets import Budget
@@ -11,6 +12,18 @@ from pytest_triton_perf.domain.sweeps import Level, Sweep
 from pytest_triton_perf.domain.tables import percent
 
 Status = Literal["passed", "failed", "inconclusive", "not_measured"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What the requests so far say about one budget at one load level.
+
+    ``needs`` is about how many more requests would settle what is undecided; ``None`` where
+    that cannot be told.
+    """
+
+    status: Literal["passed", "failed", "undecided"]
+    needs: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,36 +44,76 @@ class Verdict:
     reason: str = ""
 
 
-def judge(budget: Budget, sweep: Sweep, required: tuple[Load, ...], why: str = "") -> Verdict:
+@dataclass(kw_only=True)
+class _Tally:
+    """The levels that a budget is about, by what they say of it."""
+
+    failed: list[Level] = field(default_factory=list)
+    disturbed: list[Level] = field(default_factory=list)
+    undecided: list[Level] = field(default_factory=list)
+    passed: list[Level] = field(default_factory=list)
+    gaps: dict[str, list[str]] = field(default_factory=dict)
+
+    def miss(self, load: Load, why: str) -> None:
+        self.gaps.setdefault(why, []).append(str(load))
+
+
+def judge(
+    budget: Budget,
+    sweep: Sweep,
+    required: Iterable[Load],
+    decisions: Mapping[Load, Decision],
+    why: str = "",
+) -> Verdict:
     """The verdict on one budget.
 
     ``required`` are the loads that the test asked for: every one that the budget names must
     have been measured and be within the limit. A load without a figure is never a pass;
-    ``why`` says what ended the sweep before its last level.
+    ``why`` says what ended the sweep before its last level. ``decisions`` are those of the loads
+    whose requests were judged; a metric that has none there (memory, power, a mean that Triton
+    gives) is compared as it is. A limit that was missed while the machine disturbed the
+    measurement proves nothing: that is inconclusive.
     """
     metric = budget.metric
     measured = {level.load: level for level in sweep.levels}
-    gaps: dict[str, list[str]] = {}
-    figures: list[tuple[float, Level]] = []
+    tally = _Tally()
     for load in required:
         if not load.matches(budget.at):
             continue
         level = measured.get(load)
         if level is None:
-            gaps.setdefault(why or "not measured", []).append(str(load))
+            tally.miss(load, why or "not measured")
         elif (value := level.measurement.value(metric.name)) is None:
-            gaps.setdefault(level.why_missing(metric.name), []).append(str(load))
+            tally.miss(load, level.why_missing(metric.name))
         else:
-            figures.append((value, level))
-    worst = max if metric.better == "lower" else min
-    if figures:
-        value, level = worst(figures, key=lambda pair: pair[0])
-        if metric.violates(value, budget.limit):
-            return _verdict(budget, sweep, "failed", _miss(metric, value, budget.limit), level)
-    if gaps or not figures:
-        reason = "; ".join(f"{listed(loads)}: {gap}" for gap, loads in gaps.items())
+            at_once = "failed" if metric.violates(value, budget.limit) else "passed"
+            decision = decisions.get(load)
+            status = at_once if decision is None else decision.status
+            if status == "failed":
+                disturbed = bool(level.measurement.faults)
+                (tally.disturbed if disturbed else tally.failed).append(level)
+            else:
+                (tally.passed if status == "passed" else tally.undecided).append(level)
+    if tally.failed:
+        level = _worst(tally.failed, metric)
+        return _verdict(budget, sweep, "failed", _miss(level, budget), level)
+    if tally.gaps or not (tally.disturbed or tally.undecided or tally.passed):
+        reason = "; ".join(f"{listed(loads)}: {gap}" for gap, loads in tally.gaps.items())
         return _verdict(budget, sweep, "not_measured", reason)
-    return _verdict(budget, sweep, "passed", "", level)
+    if tally.disturbed:
+        level = _worst(tally.disturbed, metric)
+        reason = f"{_miss(level, budget)}, but {listed(level.measurement.faults)}"
+        return _verdict(budget, sweep, "inconclusive", reason, level)
+    if tally.undecided:
+        level = _worst(tally.undecided, metric)
+        reason = _too_near(level, decisions[level.load])
+        return _verdict(budget, sweep, "inconclusive", reason, level)
+    return _verdict(budget, sweep, "passed", "", _worst(tally.passed, metric))
+
+
+def _worst(levels: list[Level], metric: Metric) -> Level:
+    pick = max if metric.better == "lower" else min
+    return pick(levels, key=lambda level: level.measurement.values[metric.name].value)
 
 
 def _verdict(
@@ -79,7 +132,21 @@ def _verdict(
     )
 
 
-def _miss(metric: Metric, value: float, limit: float) -> str:
+def _miss(level: Level, budget: Budget) -> str:
+    metric = budget.metric
     side = "over" if metric.better == "lower" else "under"
-    gap = abs(value - limit)
-    return f"{metric.format(gap)} ({percent(gap / limit)}) {side} the limit"
+    gap = abs(level.measurement.values[metric.name].value - budget.limit)
+    return f"{metric.format(gap)} ({percent(gap / budget.limit)}) {side} the limit"
+
+
+def _too_near(level: Level, decision: Decision) -> str:
+    """Why the requests of a level settle nothing, and what it would take."""
+    requests = level.requests or 0
+    text = f"too near the limit to be told from it by {requests:,} requests"
+    if not decision.needs:
+        return f"{text}; raise --triton-perf-max-seconds"
+    seconds = level.measurement.wall_s * decision.needs / requests if requests else 0.0
+    return (
+        f"{text}; about {decision.needs:,} more ({seconds:,.0f} s) would do: raise "
+        "--triton-perf-max-seconds"
+    )

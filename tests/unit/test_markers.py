@@ -30,6 +30,38 @@ def test_batch_sizes_are_swept_too():
     assert spec.loads == (Load(concurrency=4), Load(concurrency=4, batch_size=8))
 
 
+def test_an_automatic_ramp_starts_at_one_for_each_batch_size():
+    spec = sweep(concurrency="auto", batch_size=[1, 8])
+    assert spec.auto
+    assert spec.loads == (Load(concurrency=1), Load(concurrency=1, batch_size=8))
+
+
+def test_an_automatic_ramp_also_measures_what_budgets_name():
+    spec = sweep(concurrency="auto", batch_size=[1, 8])
+    marks = [
+        pytest.mark.perf_budget(p99_latency_ms=5, at={"concurrency": 6}).mark,
+        pytest.mark.perf_budget(p99_latency_ms=5, at={"concurrency": 9, "batch_size": 8}).mark,
+        pytest.mark.perf_budget(min_throughput=5, at={"batch_size": 8}).mark,
+        pytest.mark.perf_budget(min_throughput=5).mark,
+    ]
+    more = spec.with_loads_of(parse_budgets(marks, spec)).loads[2:]
+    assert more == (
+        Load(concurrency=6),
+        Load(concurrency=6, batch_size=8),
+        Load(concurrency=9, batch_size=8),
+    )
+    with pytest.raises(UsageError, match="at: concurrency: expected a whole number .* not 1.5"):
+        parse_budgets(
+            [pytest.mark.perf_budget(p99_latency_ms=5, at={"concurrency": 1.5}).mark], spec
+        )
+
+
+def test_a_list_of_loads_is_not_added_to():
+    spec = sweep(concurrency=[1, 2])
+    marks = [pytest.mark.perf_budget(p99_latency_ms=5, at={"concurrency": 2}).mark]
+    assert spec.with_loads_of(parse_budgets(marks, spec)) == spec
+
+
 def test_request_rates_may_be_fractions():
     spec = sweep(concurrency=..., request_rate=[0.5, 100])
     assert spec.loads == (Load(request_rate=0.5), Load(request_rate=100.0))
@@ -51,7 +83,8 @@ def test_input_data_is_looked_for_beside_the_test():
         ({"concurrency": [1, -2]}, "expected a whole number of at least 1.* not -2"),
         ({"concurrency": [1.5]}, "expected a whole number of at least 1.* not 1.5"),
         ({"concurrency": [True]}, "not True"),
-        ({"concurrency": "auto"}, "expected a whole number of at least 1.* not 'auto'"),
+        ({"concurrency": "full"}, "a whole number of at least 1, .* or 'auto', not 'full'"),
+        ({"batch_size": "auto"}, "batch_size: expected a whole number of at least 1.* not 'auto'"),
         ({"concurrency": []}, "concurrency: the list is empty"),
         ({"concurrency": [2, 2]}, "a value appears twice"),
         ({"batch_size": 0}, "batch_size: expected a whole number of at least 1.* not 0"),

@@ -1,0 +1,201 @@
+"""One sweep's measuring: which load level comes next, for how long, and when enough is known."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from pytest_triton_perf.domain.budgets import Budget
+from pytest_triton_perf.domain.deciding import decide
+from pytest_triton_perf.domain.estimates import estimate
+from pytest_triton_perf.domain.levels import Load
+from pytest_triton_perf.domain.metrics import has_distribution
+from pytest_triton_perf.domain.ramp import next_concurrency
+from pytest_triton_perf.domain.segments import Segment
+from pytest_triton_perf.domain.verdicts import Decision
+from pytest_triton_perf.load.base import LoadReport
+
+FIRST_S = 0.4
+"""Load of a level's first segment: enough for a point of a plot, and for what is clear."""
+
+_LONGEST_REQUESTS = 30_000
+"""In one segment: what perf_analyzer records takes about 1 kB a request while it is read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """How long a sweep may measure, and what it takes to be certain.
+
+    ``max_seconds`` bounds the sweep, ``floor_seconds`` is the load that a level gets at least
+    before a budget passes on it, and ``confidence`` is that of the printed intervals.
+    """
+
+    max_seconds: float = 120.0
+    floor_seconds: float = 2.0
+    confidence: float = 0.95
+
+    @property
+    def looks(self) -> int:
+        """How often the requests of a level may be looked at: as often as the time allows."""
+        return 2 + max(0, math.ceil(math.log2(self.max_seconds / self.floor_seconds)))
+
+    def loaded_s(self, look: int) -> float:
+        """Seconds of load that a level has had at a look (1, 2, …): little, the floor, doublings."""
+        return FIRST_S if look == 1 else max(FIRST_S, self.floor_seconds) * 2 ** (look - 2)
+
+
+@dataclass(kw_only=True)
+class MeasuredLevel:
+    """One load level, what its segments gave, and what its budgets make of that so far.
+
+    ``faults`` are those of the machine while it was loaded.
+    """
+
+    load: Load
+    reports: list[LoadReport] = field(default_factory=list)
+    decisions: dict[Budget, Decision] = field(default_factory=dict)
+    looks: int = 0
+
+    @property
+    def segments(self) -> list[Segment]:
+        """All of the level's load, in the order in which it was made."""
+        return [report.segment for report in self.reports]
+
+    @property
+    def loaded_s(self) -> float:
+        """Seconds of load."""
+        return sum(segment.ended - segment.started for segment in self.segments)
+
+
+class Measuring:
+    """Measures the levels of one sweep.
+
+    Every level is loaded once, briefly. Then those on which a budget hangs are loaded again, in
+    turns, until the budget is certain or the time is up. In turns, because segments that are
+    apart in time see more of what a server does than one that is as long.
+
+    ``loads`` are the levels that are asked for. With ``auto`` the concurrency goes on doubling
+    from 1 until throughput has plateaued. ``make`` makes load: at a level, for about so many
+    seconds, within at most so many; ``done`` is told of each level that is finished.
+    """
+
+    def __init__(
+        self,
+        *,
+        loads: Sequence[Load],
+        auto: bool,
+        budgets: Sequence[Budget],
+        rules: Rules,
+        make: Callable[[Load, float, float], LoadReport],
+        done: Callable[[MeasuredLevel], None],
+    ) -> None:
+        self.levels: list[MeasuredLevel] = []
+        self._loads = loads
+        self._auto = auto
+        self._budgets = [budget for budget in budgets if has_distribution(budget.metric)]
+        self._rules = rules
+        self._make = make
+        self._done = done
+        self._deadline = time.monotonic() + rules.max_seconds
+
+    def run(self) -> None:
+        """Measure; what was measured before an error is in ``levels``.
+
+        Raises:
+            LoadError, ServerError: as ``make``.
+        """
+        for load in self._first_loads():
+            level = MeasuredLevel(load=load)
+            share = self._left_s() / max(1, len(self._loads) - len(self.levels))
+            level.reports.append(self._make(load, FIRST_S, share))
+            self.levels.append(level)
+            self._look(level)
+            if not self._is_open(level):
+                self._done(level)
+        while waiting := self._open_levels():
+            for level in waiting:
+                # The levels before it may have settled what this one was to tell.
+                if self._is_open(level) and not self._load_again(level):
+                    return
+        return
+
+    def decisions(self, budget: Budget) -> dict[Load, Decision]:
+        """What the requests say about a budget, by load; empty for a metric that is compared."""
+        return {
+            level.load: level.decisions[budget]
+            for level in self.levels
+            if budget in level.decisions
+        }
+
+    # -- which level
+
+    def _first_loads(self) -> Iterator[Load]:
+        yield from self._loads
+        if self._auto:
+            for batch in dict.fromkeys(load.batch_size for load in self._loads):
+                while (concurrency := self._next_concurrency(batch)) is not None:
+                    yield Load(concurrency=concurrency, batch_size=batch)
+
+    def _next_concurrency(self, batch_size: int) -> int | None:
+        return next_concurrency(
+            {
+                level.load.concurrency: found["throughput"]
+                for level in self.levels
+                if level.load.batch_size == batch_size and level.load.concurrency is not None
+                if "throughput" in (found := self._estimates(level))
+            }
+        )
+
+    def _open_levels(self) -> list[MeasuredLevel]:
+        """Those that are to be loaded again, the most likely to break a limit first."""
+        levels = [level for level in self.levels if self._is_open(level)]
+        rising = all(budget.metric.better == "higher" for budget in self._budgets)
+        return sorted(levels, key=lambda level: level.load.order, reverse=not rising)
+
+    def _is_open(self, level: MeasuredLevel) -> bool:
+        """Whether more load on this level may still change a verdict."""
+        return level.looks < self._rules.looks and any(
+            decision.status == "undecided" and not self._is_broken(budget)
+            for budget, decision in level.decisions.items()
+        )
+
+    def _is_broken(self, budget: Budget) -> bool:
+        decisions = (level.decisions.get(budget) for level in self.levels)
+        return any(decision is not None and decision.status == "failed" for decision in decisions)
+
+    # -- how long
+
+    def _left_s(self) -> float:
+        return self._deadline - time.monotonic()
+
+    def _load_again(self, level: MeasuredLevel) -> bool:
+        """Load a level up to its next look; ``False`` where the time is up."""
+        wanted_s = self._rules.loaded_s(level.looks + 1)
+        first = level.segments[0]
+        # A level of a slow model takes what it takes, however short a segment is asked for.
+        least_s = max(FIRST_S, first.ended - first.started)
+        in_time = True
+        while in_time and level.loaded_s < _ENOUGH * wanted_s:
+            rate = sum(segment.requests for segment in level.segments) / level.loaded_s
+            seconds = min(wanted_s - level.loaded_s, _LONGEST_REQUESTS / rate, self._left_s())
+            in_time = self._left_s() > least_s + _STARTUP_S
+            if in_time:
+                report = self._make(level.load, max(FIRST_S, seconds), self._left_s())
+                level.reports.append(report)
+        self._look(level)
+        if not self._is_open(level):
+            self._done(level)
+        return in_time
+
+    def _look(self, level: MeasuredLevel) -> None:
+        """Judge the budgets that this level is about, by all requests that it had so far."""
+        level.looks += 1
+        for budget in self._budgets:
+            if level.load.matches(budget.at):
+                level.decisions[budget] = decide(
+                    budget,
+                    level.segments,
+                    look=level.looks,
+                    looks=self._rules.looks,
+                    floor_seconds=self._rules.floor_seconds,
+                )
