@@ -10,7 +10,7 @@ import pytest_triton_perf
 PACKAGE = Path(pytest_triton_perf.__file__).parent
 REPOSITORY = PACKAGE.parent
 ADAPTERS = ("servers", "load", "probes", "reports")
-STATISTICS = ("domain/segments.py",)
+STATISTICS = tuple(f"domain/{name}.py" for name in ("segments", "pooling", "estimates", "deciding"))
 """What is imported only when something is judged, and so may import numpy at its top."""
 HEAVY = {
     *("docker", "pynvml", "pandas", "matplotlib", "pdfkit", "fpdf", "scipy", "psutil"),
