@@ -46,10 +46,15 @@ class Load:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A measured value and, where one exists, its confidence interval (low, high)."""
+    """A measured value and, where one exists, its confidence interval (low, high).
+
+    An end that the data cannot bound is ``None``; ``needs`` is then about how many more
+    requests would bound it, where that can be told.
+    """
 
     value: float
     ci: tuple[float | None, float | None] | None = None
+    needs: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,211 @@
+"""Whether one level keeps one budget: decided while it is measured, as soon as it is sure.
+
+A level is looked at after each doubling of its load, at most ``LOOKS`` times. Each look may
+be wrong with probability ``alpha / looks`` a side, so all of them together with ``alpha``,
+however they depend on each other (Bonferroni).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.special import betaincinv
+
+from pytest_triton_perf.domain.budgets import Budget
+from pytest_triton_perf.domain.estimates import (
+    Interval,
+    average_ms,
+    failures,
+    inflation,
+    percentile_interval_ms,
+    percentile_ms,
+    quantile_s,
+    throughput,
+    why_unusable,
+)
+from pytest_triton_perf.domain.levels import Estimate
+from pytest_triton_perf.domain.metrics import percentile_of
+from pytest_triton_perf.domain.pooling import Pool, pool
+from pytest_triton_perf.domain.segments import Segment
+
+Outcome = Literal["passed", "failed", "undecided"]
+
+LOOKS = 6
+PASS_SECONDS = 3.0
+PASS_SEGMENTS = 2
+
+_FURTHEST = 2.0**14
+"""How many times more requests are considered when telling what a decision needs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What one look at a level says about a budget.
+
+    ``ci`` is the interval that this look decides with: it is wider than the one printed.
+    ``needs`` is about how many more requests would decide, ``None`` where no number would or
+    where it is not requests that are missing. ``leaning`` is what the figures alone say,
+    before the floors and before a second look had to agree.
+    """
+
+    status: Outcome
+    observed: float | None = None
+    ci: Interval | None = None
+    needs: int | None = None
+    leaning: Outcome = "undecided"
+    reason: str = ""
+
+
+def decide(
+    budget: Budget,
+    segments: Sequence[Segment],
+    *,
+    look: int,
+    looks: int = LOOKS,
+    alpha: float = 0.01,
+    previous: Decision | None = None,
+    pass_seconds: float = PASS_SECONDS,
+    pass_segments: int = PASS_SEGMENTS,
+) -> Decision:
+    """The decision on a latency or throughput budget at one level after look ``look``.
+
+    ``segments`` are all of the level so far, ``previous`` is the decision of the look before.
+    A percentile budget is a test of the share of requests over the limit; a failed request is
+    over any limit. A mean or a throughput is decided by batch means, and only where two looks
+    in a row agree: their distribution is skewed. A pass also needs ``pass_seconds`` of load in
+    ``pass_segments`` segments, because a short stretch has not seen every state of the machine.
+
+    Raises:
+        ValueError: the budget's metric has no sampling distribution (memory, utilisation,
+            power, server times), or there are no looks left.
+    """
+    if budget.metric.source != "client":
+        raise ValueError(f"{budget.metric.name} is compared as it stands, not decided")
+    if not 1 <= look <= looks:
+        raise ValueError(f"look {look} of {looks}")
+    sample = pool(segments)
+    if not sample.requests.size:
+        return Decision(status="undecided", reason=why_unusable(segments))
+    tail = alpha / looks
+    if percentile := percentile_of(budget.metric.name):
+        decision = _on_percentile(budget, segments, sample, percentile, tail)
+    elif budget.metric.name == "avg_latency_ms" and sample.failed:
+        reason = f"{failures(sample)}, and count as over any limit"
+        decision = Decision(status="failed", leaning="failed", reason=reason)
+    else:
+        figure = throughput if budget.metric.name == "throughput" else average_ms
+        decision = _by_interval(budget, sample, figure(sample, tail))
+        if decision.leaning != "undecided" and (
+            previous is None or previous.leaning != decision.leaning
+        ):
+            return _withheld(decision, "the next look has to agree")
+    if decision.leaning == "passed":
+        seconds = sum(segment.seconds for segment in segments)
+        if seconds < pass_seconds or len(segments) < pass_segments:
+            return _withheld(
+                decision,
+                f"a pass takes {pass_seconds:g} s of load in {pass_segments} segments, so far "
+                f"there are {seconds:.1f} s in {len(segments)}",
+            )
+    return decision
+
+
+def _withheld(decision: Decision, reason: str) -> Decision:
+    return Decision(
+        status="undecided",
+        observed=decision.observed,
+        ci=decision.ci,
+        leaning=decision.leaning,
+        reason=reason,
+    )
+
+
+def _on_percentile(
+    budget: Budget, segments: Sequence[Segment], sample: Pool, percentile: int, tail: float
+) -> Decision:
+    if not sample.latency_s.size:
+        return _by_interval(budget, sample, percentile_ms(segments, sample, percentile, tail))
+    limit_s = budget.limit / 1000
+    value = quantile_s(sample, percentile)
+    observed = 1000 * value if math.isfinite(value) else None
+    count = sample.latency_s.size
+    allowed = 1 - percentile / 100
+    share = np.count_nonzero(sample.latency_s > limit_s) / count
+    factor = inflation(sample, percentile, tail, limit_s)
+    if factor is None:
+        return Decision(status="undecided", observed=observed, reason=_few(count))
+    leaning = _test_share(share, count / factor.now, allowed, tail)
+    return Decision(
+        status=leaning,
+        observed=observed,
+        ci=percentile_interval_ms(sample, percentile, tail, factor),
+        needs=_needs(share, count, factor.later, allowed, tail) if leaning == "undecided" else None,
+        leaning=leaning,
+        reason=f"{failures(sample)}: they count as over any limit" if sample.failed else "",
+    )
+
+
+def _few(requests: int) -> str:
+    return f"{requests:,} request{'s' * (requests != 1)}: too few to tell how they vary"
+
+
+def _test_share(share: float, effective: float, allowed: float, tail: float) -> Outcome:
+    """The binomial test of a share of ``effective`` requests (Clopper and Pearson, 1934)."""
+    over, within = share * effective, (1 - share) * effective
+    if within > 0 and betaincinv(over + 1, within, 1 - tail) < allowed:
+        return "passed"
+    if over > 0 and betaincinv(over, within + 1, tail) > allowed:
+        return "failed"
+    return "undecided"
+
+
+def _needs(share: float, count: int, factor: float, allowed: float, tail: float) -> int | None:
+    """How many more requests would decide, were the share of those over the limit to stay."""
+    enough = 2.0
+    while _test_share(share, enough * count / factor, allowed, tail) == "undecided":
+        enough *= 2
+        if enough > _FURTHEST:
+            return None
+    low, high = enough / 2, enough
+    while high - low > 0.02 * high:
+        middle = (low + high) / 2
+        if _test_share(share, middle * count / factor, allowed, tail) == "undecided":
+            low = middle
+        else:
+            high = middle
+    return math.ceil((high - 1) * count)
+
+
+def _by_interval(budget: Budget, sample: Pool, figure: Estimate | str) -> Decision:
+    """The decision by whether the interval lies on one side of the limit."""
+    if isinstance(figure, str):
+        return Decision(status="undecided", reason=figure)
+    low, high = figure.ci or (None, None)
+    count = int(sample.requests.sum())
+    if low is None or high is None:
+        reason = _few(count) if figure.ci else "there is no interval"
+        return Decision(
+            status="undecided",
+            observed=figure.value,
+            ci=figure.ci,
+            needs=figure.needs,
+            reason=reason,
+        )
+    below, above = high <= budget.limit, low >= budget.limit
+    kept, broken = (below, above) if budget.metric.better == "lower" else (above, below)
+    if kept:
+        leaning: Outcome = "passed"
+    elif broken:
+        leaning = "failed"
+    else:
+        leaning = "undecided"
+    needs = None
+    if leaning == "undecided" and (gap := abs(figure.value - budget.limit)) > 0:
+        half = max(high - figure.value, figure.value - low)
+        times = (half / gap) ** 2
+        needs = math.ceil((times - 1) * count) if 1 < times <= _FURTHEST else None
+    return Decision(
+        status=leaning, observed=figure.value, ci=figure.ci, needs=needs, leaning=leaning
+    )
