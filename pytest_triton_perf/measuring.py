@@ -4,22 +4,27 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from pytest_triton_perf.domain.budgets import Budget
-from pytest_triton_perf.domain.deciding import decide
-from pytest_triton_perf.domain.estimates import estimate
+from pytest_triton_perf.domain.budgets import Budget, Decision
 from pytest_triton_perf.domain.levels import Load
-from pytest_triton_perf.domain.metrics import has_distribution
 from pytest_triton_perf.domain.ramp import next_concurrency
-from pytest_triton_perf.domain.segments import Segment
-from pytest_triton_perf.domain.verdicts import Decision
 from pytest_triton_perf.load.base import LoadReport
+
+if TYPE_CHECKING:
+    from pytest_triton_perf.domain.segments import Segment
 
 FIRST_S = 0.4
 """Load of a level's first segment: enough for a point of a plot, and for what is clear."""
 
 _LONGEST_REQUESTS = 30_000
 """In one segment: what perf_analyzer records takes about 1 kB a request while it is read."""
+
+_STARTUP_S = 0.5
+"""Start and end of a load generator, generously."""
+
+_NEARLY = 0.9
+"""A segment is never exactly as long as it was asked for; so much of a look's load will do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,16 +45,13 @@ class Rules:
         return 2 + max(0, math.ceil(math.log2(self.max_seconds / self.floor_seconds)))
 
     def loaded_s(self, look: int) -> float:
-        """Seconds of load that a level has had at a look (1, 2, …): little, the floor, doublings."""
+        """Load that a level has had at a look (1, 2, …): a little, the floor, then doublings."""
         return FIRST_S if look == 1 else max(FIRST_S, self.floor_seconds) * 2 ** (look - 2)
 
 
 @dataclass(kw_only=True)
 class MeasuredLevel:
-    """One load level, what its segments gave, and what its budgets make of that so far.
-
-    ``faults`` are those of the machine while it was loaded.
-    """
+    """One load level, what its segments gave, and what its budgets make of that so far."""
 
     load: Load
     reports: list[LoadReport] = field(default_factory=list)
@@ -57,14 +59,23 @@ class MeasuredLevel:
     looks: int = 0
 
     @property
-    def segments(self) -> list[Segment]:
+    def segments(self) -> "list[Segment]":
         """All of the level's load, in the order in which it was made."""
         return [report.segment for report in self.reports]
 
     @property
     def loaded_s(self) -> float:
         """Seconds of load."""
-        return sum(segment.ended - segment.started for segment in self.segments)
+        return sum(segment.seconds for segment in self.segments)
+
+    @property
+    def rate(self) -> float:
+        """Requests per second, about."""
+        requests = sum(
+            segment.sent_s.size or sum(window.requests for window in segment.windows)
+            for segment in self.segments
+        )
+        return requests / self.loaded_s
 
 
 class Measuring:
@@ -92,11 +103,13 @@ class Measuring:
         self.levels: list[MeasuredLevel] = []
         self._loads = loads
         self._auto = auto
-        self._budgets = [budget for budget in budgets if has_distribution(budget.metric)]
+        # The others (memory, power …) are compared as they are: more load tells no more of them.
+        self._budgets = [budget for budget in budgets if budget.metric.source == "client"]
         self._rules = rules
         self._make = make
         self._done = done
         self._deadline = time.monotonic() + rules.max_seconds
+        self._told: set[Load] = set()
 
     def run(self) -> None:
         """Measure; what was measured before an error is in ``levels``.
@@ -106,18 +119,20 @@ class Measuring:
         """
         for load in self._first_loads():
             level = MeasuredLevel(load=load)
-            share = self._left_s() / max(1, len(self._loads) - len(self.levels))
+            more = len(self._loads) - len(self.levels)
+            share = self._left_s() / max(more, 2 if self._auto else 1)
             level.reports.append(self._make(load, FIRST_S, share))
             self.levels.append(level)
             self._look(level)
-            if not self._is_open(level):
-                self._done(level)
-        while waiting := self._open_levels():
+            self._tell_done()
+        in_time = True
+        while in_time and (waiting := self._open_levels()):
             for level in waiting:
                 # The levels before it may have settled what this one was to tell.
-                if self._is_open(level) and not self._load_again(level):
-                    return
-        return
+                if in_time and self._is_open(level):
+                    in_time = self._load_again(level)
+                    self._tell_done()
+        self._tell_done(all_of_them=True)
 
     def decisions(self, budget: Budget) -> dict[Load, Decision]:
         """What the requests say about a budget, by load; empty for a metric that is compared."""
@@ -137,14 +152,16 @@ class Measuring:
                     yield Load(concurrency=concurrency, batch_size=batch)
 
     def _next_concurrency(self, batch_size: int) -> int | None:
-        return next_concurrency(
-            {
-                level.load.concurrency: found["throughput"]
-                for level in self.levels
-                if level.load.batch_size == batch_size and level.load.concurrency is not None
-                if "throughput" in (found := self._estimates(level))
-            }
-        )
+        from pytest_triton_perf.domain.estimates import estimate
+
+        throughput = {}
+        for level in self.levels:
+            load = level.load
+            if load.batch_size == batch_size and load.concurrency is not None:
+                found = estimate(level.segments, ()).values
+                if "throughput" in found:
+                    throughput[load.concurrency] = found["throughput"]
+        return next_concurrency(throughput)
 
     def _open_levels(self) -> list[MeasuredLevel]:
         """Those that are to be loaded again, the most likely to break a limit first."""
@@ -163,6 +180,12 @@ class Measuring:
         decisions = (level.decisions.get(budget) for level in self.levels)
         return any(decision is not None and decision.status == "failed" for decision in decisions)
 
+    def _tell_done(self, *, all_of_them: bool = False) -> None:
+        for level in self.levels:
+            if level.load not in self._told and (all_of_them or not self._is_open(level)):
+                self._told.add(level.load)
+                self._done(level)
+
     # -- how long
 
     def _left_s(self) -> float:
@@ -171,24 +194,22 @@ class Measuring:
     def _load_again(self, level: MeasuredLevel) -> bool:
         """Load a level up to its next look; ``False`` where the time is up."""
         wanted_s = self._rules.loaded_s(level.looks + 1)
-        first = level.segments[0]
         # A level of a slow model takes what it takes, however short a segment is asked for.
-        least_s = max(FIRST_S, first.ended - first.started)
-        in_time = True
-        while in_time and level.loaded_s < _ENOUGH * wanted_s:
-            rate = sum(segment.requests for segment in level.segments) / level.loaded_s
-            seconds = min(wanted_s - level.loaded_s, _LONGEST_REQUESTS / rate, self._left_s())
-            in_time = self._left_s() > least_s + _STARTUP_S
-            if in_time:
-                report = self._make(level.load, max(FIRST_S, seconds), self._left_s())
-                level.reports.append(report)
+        least_s = max(FIRST_S, level.segments[0].seconds) + _STARTUP_S
+        while level.loaded_s < _NEARLY * wanted_s and self._left_s() > least_s:
+            seconds = min(
+                wanted_s - level.loaded_s,
+                _LONGEST_REQUESTS / level.rate,
+                self._left_s() - _STARTUP_S,
+            )
+            level.reports.append(self._make(level.load, max(FIRST_S, seconds), self._left_s()))
         self._look(level)
-        if not self._is_open(level):
-            self._done(level)
-        return in_time
+        return level.loaded_s >= _NEARLY * wanted_s
 
     def _look(self, level: MeasuredLevel) -> None:
         """Judge the budgets that this level is about, by all requests that it had so far."""
+        from pytest_triton_perf.domain.deciding import decide
+
         level.looks += 1
         for budget in self._budgets:
             if level.load.matches(budget.at):
@@ -197,5 +218,6 @@ class Measuring:
                     level.segments,
                     look=level.looks,
                     looks=self._rules.looks,
-                    floor_seconds=self._rules.floor_seconds,
+                    previous=level.decisions.get(budget),
+                    pass_seconds=_NEARLY * self._rules.floor_seconds,
                 )

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from pytest_triton_perf.domain.levels import Measurement
+from pytest_triton_perf.domain.levels import Interval, Measurement
 from pytest_triton_perf.domain.metrics import (
     Metric,
     find_metric,
@@ -72,3 +72,24 @@ class Budget:
         """Whether the level keeps the budget; a metric that was not measured keeps nothing."""
         value = measurement.value(self.metric.name)
         return value is not None and not self.metric.violates(value, self.limit)
+
+
+Outcome = Literal["passed", "failed", "undecided"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What one look at a level says about a budget.
+
+    ``ci`` is the interval that this look decides with: it is wider than the one printed.
+    ``needs`` is about how many more requests would decide, ``None`` where no number would or
+    where it is not requests that are missing. ``leaning`` is what the figures alone say,
+    before the floors and before a second look had to agree.
+    """
+
+    status: Outcome
+    observed: float | None = None
+    ci: Interval | None = None
+    needs: int | None = None
+    leaning: Outcome = "undecided"
+    reason: str = ""

@@ -7,15 +7,12 @@ however they depend on each other (Bonferroni).
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from scipy.special import betaincinv
 
-from pytest_triton_perf.domain.budgets import Budget
+from pytest_triton_perf.domain.budgets import Budget, Decision, Outcome
 from pytest_triton_perf.domain.estimates import (
-    Interval,
     average_ms,
     failures,
     inflation,
@@ -30,32 +27,12 @@ from pytest_triton_perf.domain.metrics import percentile_of
 from pytest_triton_perf.domain.pooling import Pool, pool
 from pytest_triton_perf.domain.segments import Segment
 
-Outcome = Literal["passed", "failed", "undecided"]
-
 LOOKS = 6
 PASS_SECONDS = 3.0
 PASS_SEGMENTS = 2
 
 _FURTHEST = 2.0**14
 """How many times more requests are considered when telling what a decision needs."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decision:
-    """What one look at a level says about a budget.
-
-    ``ci`` is the interval that this look decides with: it is wider than the one printed.
-    ``needs`` is about how many more requests would decide, ``None`` where no number would or
-    where it is not requests that are missing. ``leaning`` is what the figures alone say,
-    before the floors and before a second look had to agree.
-    """
-
-    status: Outcome
-    observed: float | None = None
-    ci: Interval | None = None
-    needs: int | None = None
-    leaning: Outcome = "undecided"
-    reason: str = ""
 
 
 def decide(

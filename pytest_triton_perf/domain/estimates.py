@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import bdtr, betaincinv, ndtri, stdtrit
 
-from pytest_triton_perf.domain.levels import Estimate
+from pytest_triton_perf.domain.levels import Estimate, Interval
 from pytest_triton_perf.domain.metrics import percentile_name
 from pytest_triton_perf.domain.pooling import (
     BLOCKS,
@@ -23,8 +23,6 @@ from pytest_triton_perf.domain.pooling import (
     spreads,
 )
 from pytest_triton_perf.domain.segments import Segment
-
-Interval = tuple[float | None, float | None]
 
 TAIL_EVENTS = 10
 """Requests beyond a limit or a percentile that it takes to see how they come in bunches."""

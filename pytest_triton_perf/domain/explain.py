@@ -17,7 +17,7 @@ def explain_verdict(verdict: Verdict, sweep: Sweep) -> str:
         lines.append(f"  not measured: {verdict.reason}")
         return "\n".join([*lines, "", ramp_table(sweep, [budget])])
     lines.append(
-        f"  measured {budget.metric.format(verdict.observed)} at {verdict.load}: {verdict.reason}"
+        f"  measured {_measured(verdict.observed, verdict)} at {verdict.load}: {verdict.reason}"
     )
     lines += _way_out(budget, sweep, verdict.load.batch_size)
     return "\n".join([*lines, "", ramp_table(sweep, [budget], _level_of(sweep, verdict))])
@@ -28,8 +28,12 @@ def verdict_text(verdict: Verdict) -> str:
     status = verdict.status.replace("_", " ")
     if verdict.observed is None or verdict.load is None:
         return f"{status}: {verdict.reason}"
-    measured = f"{status}: {verdict.budget.metric.format(verdict.observed)} at {verdict.load}"
+    measured = f"{status}: {_measured(verdict.observed, verdict)} at {verdict.load}"
     return f"{measured}, {verdict.reason}" if verdict.reason else measured
+
+
+def _measured(observed: float, verdict: Verdict) -> str:
+    return verdict.budget.metric.with_interval(observed, verdict.ci)
 
 
 def _level_of(sweep: Sweep, verdict: Verdict) -> Level | None:

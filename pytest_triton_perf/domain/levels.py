@@ -1,5 +1,6 @@
 """Load levels: how much traffic, and what was measured under it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,17 +45,33 @@ class Load:
         return all(getattr(self, key) == value for key, value in at.items())
 
 
+Interval = tuple[float | None, float | None]
+"""(low, high) of a confidence interval; an end that the data cannot bound is ``None``."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A measured value and, where one exists, its confidence interval (low, high).
+    """A measured value and, where one exists, its confidence interval.
 
-    An end that the data cannot bound is ``None``; ``needs`` is then about how many more
-    requests would bound it, where that can be told.
+    ``needs`` is about how many more requests would bound an open end, where that can be told.
     """
 
     value: float
-    ci: tuple[float | None, float | None] | None = None
+    ci: Interval | None = None
     needs: int | None = None
+
+    @property
+    def margin(self) -> float | None:
+        """The wider side of the interval as a share of the value; infinite where it is open.
+
+        ``None`` where there is no interval, or the value is 0.
+        """
+        if self.ci is None or not self.value:
+            return None
+        low, high = self.ci
+        if low is None or high is None:
+            return math.inf
+        return max(high - self.value, self.value - low) / abs(self.value)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from pytest_triton_perf.domain.levels import Interval
 from pytest_triton_perf.domain.names import nearest
 from pytest_triton_perf.errors import UsageError
 
@@ -40,6 +41,15 @@ class Metric:
         """The value alone, with more digits where it is small."""
         digits = self.digits if abs(value) >= 10 else max(self.digits, 2)
         return f"{value:,.{digits}f}"
+
+    def with_interval(self, value: float, ci: Interval | None) -> str:
+        """The value with its interval: ``23.1 ms [21.8, 25.9]``, ``23.1 ms [21.8, ∞)``."""
+        if ci is None:
+            return self.format(value)
+        low, high = ci
+        left = "(0" if low is None else f"[{self.number(low)}"
+        right = "∞)" if high is None else f"{self.number(high)}]"
+        return f"{self.format(value)} {left}, {right}"
 
     def violates(self, value: float, limit: float) -> bool:
         """Whether ``value`` breaks a budget of ``limit``; a value equal to the limit is within."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_triton_perf.domain.budgets import Budget
-from pytest_triton_perf.domain.levels import Load, Measurement
+from pytest_triton_perf.domain.levels import Interval, Load, Measurement
 from pytest_triton_perf.domain.metrics import METRICS, Metric, find_metric
 from pytest_triton_perf.domain.names import listed, nearest
 from pytest_triton_perf.domain.tables import ramp_table
@@ -25,7 +25,7 @@ class Figure(float):
 
     metric: Metric
     level: "Level"
-    ci: tuple[float | None, float | None] | None
+    ci: Interval | None
 
     def __new__(cls, metric: Metric, level: "Level") -> "Figure":
         """The figure of ``metric`` on ``level``, where it was measured."""
@@ -35,7 +35,7 @@ class Figure(float):
         return figure
 
     def __str__(self) -> str:
-        return self.metric.format(float(self))
+        return self.metric.with_interval(float(self), self.ci)
 
 
 @dataclass(frozen=True)

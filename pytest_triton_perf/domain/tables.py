@@ -1,9 +1,11 @@
 """Text tables, as the terminal and error messages show them."""
 
+import math
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_triton_perf.domain.budgets import Budget
+from pytest_triton_perf.domain.levels import Estimate
 from pytest_triton_perf.domain.metrics import Metric, find_metric
 
 if TYPE_CHECKING:
@@ -54,13 +56,22 @@ def _shown_metrics(sweep: "Sweep", budgets: Sequence[Budget]) -> list[Metric]:
 
 
 def _cell(level: "Level", metric: Metric, budgets: Sequence[Budget]) -> str:
-    value = level.measurement.value(metric.name)
-    if value is None:
+    estimate = level.measurement.values.get(metric.name)
+    if estimate is None:
         return "-"
+    value = estimate.value
     broken = any(
         budget.metric == metric
         and level.load.matches(budget.at)
         and metric.violates(value, budget.limit)
         for budget in budgets
     )
-    return metric.number(value) + ("!" if broken else " ")
+    return f"{figure(metric, estimate)}{'!' if broken else ' '}"
+
+
+def figure(metric: Metric, estimate: Estimate) -> str:
+    """A figure as tables show it, with the wider side of its interval: ``23.1 ±4%``."""
+    if estimate.margin is None:
+        return metric.number(estimate.value)
+    margin = "∞" if math.isinf(estimate.margin) else percent(estimate.margin)
+    return f"{metric.number(estimate.value)} ±{margin}"

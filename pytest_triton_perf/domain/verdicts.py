@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pytest_triton_perf.domain.budgets import Budget
-from pytest_triton_perf.domain.levels import Load
+from pytest_triton_perf.domain.budgets import Budget, Decision
+from pytest_triton_perf.domain.levels import Interval, Load
 from pytest_triton_perf.domain.metrics import Metric
 from pytest_triton_perf.domain.names import listed
 from pytest_triton_perf.domain.sweeps import Level, Sweep
@@ -13,17 +13,7 @@ from pytest_triton_perf.domain.tables import percent
 
 Status = Literal["passed", "failed", "inconclusive", "not_measured"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Decision:
-    """What the requests so far say about one budget at one load level.
-
-    ``needs`` is about how many more requests would settle what is undecided; ``None`` where
-    that cannot be told.
-    """
-
-    status: Literal["passed", "failed", "undecided"]
-    needs: int | None = None
+_NONE: Mapping[Load, Decision] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +29,7 @@ class Verdict:
     budget: Budget
     status: Status
     observed: float | None = None
-    ci: tuple[float | None, float | None] | None = None
+    ci: Interval | None = None
     load: Load | None = None
     reason: str = ""
 
@@ -62,7 +52,8 @@ def judge(
     budget: Budget,
     sweep: Sweep,
     required: Iterable[Load],
-    decisions: Mapping[Load, Decision],
+    *,
+    decisions: Mapping[Load, Decision] = _NONE,
     why: str = "",
 ) -> Verdict:
     """The verdict on one budget.
@@ -90,7 +81,8 @@ def judge(
             decision = decisions.get(load)
             status = at_once if decision is None else decision.status
             if status == "failed":
-                disturbed = bool(level.measurement.faults)
+                # A peak of memory was there, whoever else used the machine.
+                disturbed = metric.source == "client" and bool(level.measurement.faults)
                 (tally.disturbed if disturbed else tally.failed).append(level)
             else:
                 (tally.passed if status == "passed" else tally.undecided).append(level)

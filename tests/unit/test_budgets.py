@@ -42,7 +42,9 @@ def test_a_metric_that_was_not_measured_is_no_pass():
 
 
 def test_a_level_that_was_not_measured_is_no_pass():
-    verdict = judge(budget(p99_latency_ms=100), ramp(), (*LOADS, Load(concurrency=16)), "it hung")
+    verdict = judge(
+        budget(p99_latency_ms=100), ramp(), (*LOADS, Load(concurrency=16)), why="it hung"
+    )
     assert verdict.status == "not_measured"
     assert verdict.reason == "concurrency 16: it hung"
 
