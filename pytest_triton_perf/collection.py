@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 VARIANT_FIXTURE = "model_variant"
 SWEEP_FIXTURE = "triton_sweep"
+IMAGE_FIXTURE = "triton_image"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +75,11 @@ def parametrize_variants(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize(
         VARIANT_FIXTURE, variants, indirect=True, ids=[readable_id(v) for v in variants]
     )
+
+
+def image_given(item: pytest.Item) -> Any:
+    """The image that an item is parametrized with, ``None`` where it is not."""
+    return item.callspec.params.get(IMAGE_FIXTURE) if hasattr(item, "callspec") else None
 
 
 def prepare(
@@ -155,6 +161,7 @@ class _Resolver:
             raise
         budgets = parse_budgets(budget_marks, spec)
         spec = spec.with_loads_of(budgets)
+        image = self._image(item)
         problems = [reason for budget in budgets if (reason := self._can_measure(budget))]
         repository = config = None
         if self._settings.remote is None:
@@ -174,11 +181,37 @@ class _Resolver:
         if problems:
             raise UsageError("\n".join(problems))
         server = ServerSpec(
-            repository=repository, server_args=(*self._settings.server_args, *spec.server_args)
+            repository=repository,
+            image=image,
+            server_args=(*self._settings.server_args, *spec.server_args),
         )
         return PerfTest(
             nodeid=item.nodeid, sweep=spec, budgets=budgets, variant=variant, server=server
         )
+
+    def _image(self, item: pytest.Function) -> str | None:
+        """The image of the item's server, which must be known before any is started."""
+        given = image_given(item)
+        if given is None:
+            # The first is the plugin's own, the last the one that the item uses.
+            fixtures = item._fixtureinfo.name2fixturedefs.get(IMAGE_FIXTURE, ())
+            if len(fixtures) > 1:
+                code = fixtures[-1].func.__code__
+                raise UsageError(
+                    f"the fixture {IMAGE_FIXTURE} at {code.co_filename}:{code.co_firstlineno} "
+                    "says its image only while the test runs, after images are fetched; make the "
+                    f"images its params: @pytest.fixture(params=['…']) def {IMAGE_FIXTURE}(request)"
+                    ": return request.param"
+                )
+            return self._settings.image
+        if not isinstance(given, str):
+            raise UsageError(f"{IMAGE_FIXTURE}: the name of an image is text, not {given!r}")
+        if self._settings.launch != "docker":
+            raise UsageError(
+                f"{IMAGE_FIXTURE}: --triton-launch={self._settings.launch} starts no container of "
+                f"{given!r}; --triton-launch=docker does"
+            )
+        return given
 
     def _repository(self, item: pytest.Function) -> Path:
         if self._settings.model_repository is not None:

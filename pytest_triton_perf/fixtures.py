@@ -4,7 +4,7 @@ pytest imports this module in every run, so it imports nothing but pytest at its
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,8 +23,14 @@ PERF_SESSION: "pytest.StashKey[PerfSession]" = pytest.StashKey()
 """Of a config: the session's measuring; absent without ``--triton-perf``."""
 
 
-def compose(settings: "Settings", progress: "Progress") -> "PerfSession":
-    """The session with its concrete parts; nothing is started yet."""
+def compose(settings: "Settings", images: Sequence[str], progress: "Progress") -> "PerfSession":
+    """The session with its concrete parts; nothing is started yet.
+
+    ``settings`` are decided ones, ``images`` those of all tests.
+
+    Raises:
+        UsageError, MissingPartError, ServerError: a part that is needed cannot be had.
+    """
     import tempfile
     from os import getuid
     from pathlib import Path
@@ -49,43 +55,32 @@ def compose(settings: "Settings", progress: "Progress") -> "PerfSession":
             probes.append(ProcessProbe(server.pid))
         return Sampler(probes)
 
-    launcher, runner = _launcher_and_runner(settings, progress)
+    launcher, runner = _launcher_and_runner(settings, images, progress)
     generator = PerfAnalyzer(runner)
+    server = dict(launcher.describe())
+    if settings.no_server:
+        server["because"] = settings.no_server
     return PerfSession(
         launcher=launcher,
         generator=generator,
         watch=watch,
         turn=FileLock(Path(tempfile.gettempdir()) / f"triton-perf-{getuid()}.lock"),
         max_seconds=settings.max_seconds,
-        environment=describe(server=launcher.describe(), load_generator=generator.describe()),
+        environment=describe(server=server, load_generator=generator.describe()),
+        images=images,
         progress=progress,
     )
 
 
-def _launcher_and_runner(settings: "Settings", progress: "Progress") -> "tuple[Launcher, Runner]":
+def _launcher_and_runner(
+    settings: "Settings", images: Sequence[str], progress: "Progress"
+) -> "tuple[Launcher, Runner]":
     """How Triton comes to exist, and where perf_analyzer runs."""
     from pytest_triton_perf.load.perf_analyzer import find_perf_analyzer
-    from pytest_triton_perf.load.runner import LocalRunner, ToolboxRunner
+    from pytest_triton_perf.load.runner import LocalRunner
 
-    image_given = settings.launch == "auto" and settings.image is not None
-    if settings.remote is None and (settings.launch == "docker" or image_given):
-        from pytest_triton_perf.options import DEFAULT_IMAGE
-        from pytest_triton_perf.probes.nvml import why_no_gpu
-        from pytest_triton_perf.servers.containers import ContainerPlan, sdk_image_of
-        from pytest_triton_perf.servers.docker import DockerLauncher
-
-        image = settings.image or DEFAULT_IMAGE
-        on_host = settings.perf_analyzer and LocalRunner(find_perf_analyzer(settings.perf_analyzer))
-        plan = ContainerPlan(
-            image=image,
-            sdk_image=None if on_host else settings.sdk_image or sdk_image_of(image),
-            gpus="none" if settings.gpus == "all" and why_no_gpu() else settings.gpus,
-            shm_size=settings.shm_size,
-            mounts=settings.mounts,
-            env=settings.container_env,
-        )
-        launcher = DockerLauncher(plan, tell=progress.step)
-        return launcher, on_host or ToolboxRunner(launcher.toolbox, launcher.describe_toolbox())
+    if settings.launch == "docker":
+        return _in_containers(settings, images, progress)
 
     from pytest_triton_perf.servers.embedded import find_server
     from pytest_triton_perf.servers.local import LocalLauncher
@@ -97,10 +92,50 @@ def _launcher_and_runner(settings: "Settings", progress: "Progress") -> "tuple[L
     return LocalLauncher(find_server(settings.server), gpus=settings.gpus), runner
 
 
+def _in_containers(
+    settings: "Settings", images: Sequence[str], progress: "Progress"
+) -> "tuple[Launcher, Runner]":
+    from pytest_triton_perf.errors import MissingPartError
+    from pytest_triton_perf.load.perf_analyzer import find_perf_analyzer
+    from pytest_triton_perf.load.runner import LocalRunner, ToolboxRunner
+    from pytest_triton_perf.probes.nvml import why_no_gpu
+    from pytest_triton_perf.servers.containers import ContainerPlan, sdk_image_of
+    from pytest_triton_perf.servers.docker import DockerLauncher
+
+    on_host = settings.perf_analyzer and LocalRunner(find_perf_analyzer(settings.perf_analyzer))
+    sdk_images = {
+        image: None if on_host else settings.sdk_image or sdk_image_of(image) for image in images
+    }
+    plan = ContainerPlan(
+        gpus="none" if settings.gpus == "all" and why_no_gpu() else settings.gpus,
+        shm_size=settings.shm_size,
+        mounts=settings.mounts,
+        env=settings.container_env,
+    )
+    try:
+        launcher = DockerLauncher(sdk_images, plan, tell=progress.step)
+    except MissingPartError as error:
+        if not settings.no_server:
+            raise
+        raise MissingPartError(
+            f"{settings.no_server}\nA container was tried instead, but {error}"
+        ) from None
+    return launcher, on_host or ToolboxRunner(launcher.toolbox, launcher.describe_toolbox())
+
+
 @pytest.fixture
 def model_variant(request: pytest.FixtureRequest) -> "Variant":
     """The variant that this test item is about: ``name``, ``overrides``, ``config``."""
     return _perf_test(request, "model_variant").variant
+
+
+@pytest.fixture
+def triton_image(request: pytest.FixtureRequest) -> str | None:
+    """The image that the test's Triton runs from; ``None`` where it runs in no container.
+
+    Parametrize it, or override it with a parametrized fixture, to run tests on several images.
+    """
+    return _perf_test(request, "triton_image").server.image
 
 
 @pytest.fixture
@@ -117,12 +152,20 @@ def triton_server(request: pytest.FixtureRequest) -> "RunningServer":
 
 
 @pytest.fixture
-def triton_sweep(request: pytest.FixtureRequest, model_variant: "Variant") -> "Sweep":
+def triton_sweep(
+    request: pytest.FixtureRequest, model_variant: "Variant", triton_image: str | None
+) -> "Sweep":
     """The test's sweep: every load level of the marker, measured now.
 
     See :class:`pytest_triton_perf.domain.sweeps.Sweep`.
     """
     test = _perf_test(request, "triton_sweep")
+    if triton_image != test.server.image:
+        pytest.fail(
+            f"the fixture triton_image gives {triton_image!r}, but Triton was to run from its "
+            f"param, {test.server.image!r}: make whole names of images its params",
+            pytrace=False,
+        )
     with told_without_traceback():
         return _session(request).measure(test)
 

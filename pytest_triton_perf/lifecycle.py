@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pytest_triton_perf.collection import PERF_TEST, prepare
+from pytest_triton_perf.collection import PERF_TEST, image_given, prepare
 from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.explain import explain_verdict, verdict_text
 from pytest_triton_perf.domain.names import listed
@@ -72,14 +72,17 @@ class Lifecycle:
                     "--triton-launch=remote: workers of pytest-xdist would change each other's "
                     "models on the one server; run with -n0"
                 )
-            prepare(items, self._settings, self._why_unmeasurable)
+            named = any(image_given(item) is not None for item in items)
+            settings = self._settings.decided(image_given=named)
+            prepare(items, settings, self._why_unmeasurable)
             tests = [item.stash[PERF_TEST] for item in items if PERF_TEST in item.stash]
             if tests and not self._config.option.collectonly:
                 from pytest_triton_perf.reports import check_output
 
                 check_output(self._settings.output)
                 self._progress.total = sum(len(test.sweep.loads) for test in tests)
-                self._config.stash[PERF_SESSION] = compose(self._settings, self._progress)
+                images = dict.fromkeys(image for test in tests if (image := test.server.image))
+                self._config.stash[PERF_SESSION] = compose(settings, list(images), self._progress)
         except TritonPerfError as error:
             if self._worker_output is None:
                 raise pytest.UsageError(str(error)) from None

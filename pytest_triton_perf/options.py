@@ -40,7 +40,8 @@ OPTIONS = (
     Option(
         "--triton-launch",
         "how Triton comes to exist: auto takes the running one of --triton-url, else a container "
-        "of --triton-image, else a tritonserver that was given, is on PATH or is the embedded one",
+        "of --triton-image, else a tritonserver that was given, is on PATH or is the embedded one, "
+        "else a container of the default image",
         "auto",
         choices=("auto", "local", "docker", "remote"),
     ),

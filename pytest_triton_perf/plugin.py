@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from pytest_triton_perf import options
-from pytest_triton_perf.fixtures import model_variant, triton_server, triton_sweep
+from pytest_triton_perf.fixtures import model_variant, triton_image, triton_server, triton_sweep
 
-__all__ = ["model_variant", "triton_server", "triton_sweep"]
+__all__ = ["model_variant", "triton_image", "triton_server", "triton_sweep"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

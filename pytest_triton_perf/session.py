@@ -2,13 +2,14 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_triton_perf.collection import PerfTest
 from pytest_triton_perf.domain.levels import Estimate, Load, Measurement
 from pytest_triton_perf.domain.metrics import find_metric, percentile_of
+from pytest_triton_perf.domain.names import with_image
 from pytest_triton_perf.domain.results import Run
 from pytest_triton_perf.domain.sweeps import Sweep
 from pytest_triton_perf.domain.variants import Variant
@@ -35,8 +36,8 @@ class PerfSession:
     """What the tests of one pytest process share: one server at a time, and the results.
 
     The concrete parts come from ``fixtures.compose``; only their protocols are known here.
-    ``watch`` makes the sampler for a server, ``turn`` is held while a sweep is measured, and
-    ``max_seconds`` is the measuring time of one sweep.
+    ``watch`` makes the sampler for a server, ``turn`` is held while a sweep is measured,
+    ``max_seconds`` is the measuring time of one sweep, and ``images`` are those of all tests.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class PerfSession:
         turn: contextlib.AbstractContextManager[Any],
         max_seconds: float,
         environment: Mapping[str, Any],
+        images: Sequence[str],
         progress: Progress,
     ) -> None:
         self._launcher = launcher
@@ -56,9 +58,10 @@ class PerfSession:
         self._turn = turn
         self._max_seconds = max_seconds
         self._environment = dict(environment)
+        self._images = images
         self._progress = progress
         self._current: _Watched | None = None
-        self._server_only: dict[str, Any] = {}
+        self._server_only: dict[str | None, Mapping[str, Any]] = {}
         self._sweeps: dict[str, Sweep] = {}
         self._verdicts: dict[str, list[Verdict]] = {}
         self._why_not: dict[str, str] = {}
@@ -82,7 +85,7 @@ class PerfSession:
         try:
             with self._turn:
                 watched = self._watched(test.server)
-                self._progress.step(f"loading {test.variant.name}")
+                self._progress.step(f"loading {self._name(test)}")
                 config = watched.server.load(test.variant)
                 served = replace(test.variant, config=config)
                 self._sweeps[test.nodeid] = sweep = _sweep(test, served, measured)
@@ -120,7 +123,7 @@ class PerfSession:
         """Everything measured and decided so far."""
         return Run(
             environment=self._environment,
-            server_only=self._server_only,
+            server_only=list(self._server_only.values()),
             sweeps=[sweep for sweep in self._sweeps.values() if sweep.measurements],
             verdicts=[verdict for verdicts in self._verdicts.values() for verdict in verdicts],
             wall_s=wall_s,
@@ -142,6 +145,9 @@ class PerfSession:
             finally:
                 current.server.stop()
 
+    def _name(self, test: PerfTest) -> str:
+        return with_image(test.variant.name, test.server.image, self._images)
+
     def _watched(self, spec: ServerSpec) -> _Watched:
         current = self._current
         if current is not None and (current.spec != spec or not current.server.alive()):
@@ -156,8 +162,9 @@ class PerfSession:
                 server.stop()
                 raise
             self._current = _Watched(spec=spec, server=server, sampler=sampler, idle=idle)
-            self._environment["triton"] = {"version": server.version}
-            self._server_only = {
+            self._server_only[spec.image] = {
+                "image": spec.image,
+                "version": server.version,
                 "cpu_memory_mb": idle.cpu_memory_mb,
                 "gpus": {uuid: dict(gpu) for uuid, gpu in idle.gpus.items()},
             }
@@ -169,7 +176,8 @@ class PerfSession:
         url = server.grpc_url if traffic.protocol == "grpc" else server.http_url
         deadline = time.monotonic() + self._max_seconds
         for index, load in enumerate(loads):
-            self._progress.step(f"{test.variant.name} at {load}")
+            where = f"{self._name(test)} at {load}"
+            self._progress.step(where)
             share = (deadline - time.monotonic()) / (len(loads) - index)
             try:
                 if index == 0:
@@ -177,7 +185,6 @@ class PerfSession:
                     share = (deadline - time.monotonic()) / len(loads)
                 report = self._generator.run(traffic, load, url=url, max_seconds=share)
             except LoadError as error:
-                where = f"{test.variant.name} at {load}"
                 if how := server.ended():
                     raise ServerError(
                         f"{where}: tritonserver {how}; it was being measured. Its last words:\n"
@@ -186,12 +193,12 @@ class PerfSession:
                 raise LoadError(f"{where}: {error}") from error
             seen = watched.sampler.summary(report.started, report.ended)
             measurement = _measurement(load, report, over_idle(seen, watched.idle))
-            self._progress.finished(f"{test.variant.name} at {load}: {_short(measurement)}")
+            self._progress.finished(f"{where}: {_short(measurement)}")
             yield measurement
 
 
 def _sweep(test: PerfTest, variant: Variant, measured: list[Measurement]) -> Sweep:
-    return Sweep(test=test.nodeid, variant=variant, measurements=measured)
+    return Sweep(test=test.nodeid, variant=variant, image=test.server.image, measurements=measured)
 
 
 def _measurement(load: Load, report: LoadReport, seen: Reading) -> Measurement:

@@ -3,15 +3,15 @@
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_triton_perf.domain.names import listed, nearest
-from pytest_triton_perf.errors import UsageError
-from pytest_triton_perf.options import OPTIONS, REPORTS
+from pytest_triton_perf.errors import MissingPartError, UsageError
+from pytest_triton_perf.options import DEFAULT_IMAGE, OPTIONS, REPORTS
 from pytest_triton_perf.servers.remote import Remote, parse_urls
 
 _OPTIONS = {option.name: option for option in OPTIONS}
@@ -26,7 +26,8 @@ class Settings:
     budget passes on it, ``confidence`` that of printed intervals (0.95), and ``inconclusive``
     what an undecided budget does to its test: ``"warn"``, ``"fail"`` or ``"pass"``. A path or an
     image that was not given is ``None``. ``remote`` is the running Triton to use, ``None`` where
-    one is to be started.
+    one is to be started. ``no_server`` is why ``auto`` became ``docker`` although no image was
+    given, empty where it did not.
     """
 
     launch: str
@@ -47,6 +48,7 @@ class Settings:
     confidence: float
     inconclusive: str
     remote: Remote | None
+    no_server: str = ""
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> "Settings":
@@ -77,6 +79,31 @@ class Settings:
             inconclusive=read.text("triton_perf_inconclusive"),
             remote=_remote(read),
         )
+
+    def decided(self, *, image_given: bool) -> "Settings":
+        """The settings with the launch mode that ``auto`` means, and the image of docker mode.
+
+        ``image_given`` says whether a test names the image to run on. In the other launch modes
+        there is no image.
+
+        Raises:
+            UsageError: ``server`` is no executable file.
+        """
+        launch, no_server = self.launch, ""
+        if launch == "auto" and self.remote is not None:
+            launch = "remote"
+        elif launch == "auto" and (self.image is not None or image_given):
+            launch = "docker"
+        elif launch == "auto":
+            from pytest_triton_perf.servers.embedded import find_server
+
+            try:
+                find_server(self.server)
+                launch = "local"
+            except MissingPartError as error:
+                launch, no_server = "docker", str(error)
+        image = self.image or DEFAULT_IMAGE if launch == "docker" else None
+        return replace(self, launch=launch, image=image, no_server=no_server)
 
 
 class _Reader:

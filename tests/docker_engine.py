@@ -24,21 +24,78 @@ _START_S = 30.0
 _STOP_S = 30.0
 
 
+class OwnEngine:
+    """The engine that the tests start where none answers."""
+
+    def __init__(self, dockerd: str) -> None:
+        self._dockerd = dockerd
+        self._log = _CACHE / "dockerd.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        _CACHE.mkdir(parents=True, exist_ok=True)
+        places = [f"--{name}={_CACHE / name}" for name in ("data-root", "exec-root", "pidfile")]
+        with self._log.open("wb") as out:
+            self._process = subprocess.Popen(
+                [self._dockerd, "--log-level=warn", *places],
+                # It outlives the test that asked for it first, whose processes are counted.
+                env={key: value for key, value in os.environ.items() if key != PROJECT_MARK},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for pytest: its containers end before this
+            )
+        deadline = time.monotonic() + _START_S
+        while not _answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                words = "\n".join(self._log.read_text(errors="replace").splitlines()[-10:])
+                missing_part(f"dockerd does not start ({self._log}):\n{words}")
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """End it, with all that runs in it; safe to call twice."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
 @pytest.fixture(scope="session")
-def docker_engine() -> Iterator["docker.DockerClient"]:
-    """A client of the engine that answers here, else of one that lives as long as the session."""
+def own_engine() -> Iterator[OwnEngine | None]:
+    """An engine that lives as long as the session; ``None`` where another one answers."""
+    if _answers():
+        yield None
+        return
+    if "DOCKER_HOST" in os.environ:
+        missing_part(f"no Docker engine answers at DOCKER_HOST={os.environ['DOCKER_HOST']}")
+    dockerd = shutil.which("dockerd", path=f"{os.environ['PATH']}:/usr/sbin")
+    if os.geteuid() or dockerd is None:
+        missing_part("no Docker engine answers; to start one needs root and docker.io")
+    engine = OwnEngine(dockerd)
+    try:
+        engine.start()
+        yield engine
+    finally:
+        engine.stop()
+
+
+@pytest.fixture(scope="session")
+def docker_engine(own_engine: OwnEngine | None) -> Iterator["docker.DockerClient"]:
+    """A client of the engine that answers here, else of our own."""
     import docker
 
-    with contextlib.ExitStack() as stack:
-        if not _answers():
-            stack.enter_context(_own_engine())
-        client = stack.enter_context(contextlib.closing(docker.from_env(timeout=300)))
+    with contextlib.closing(docker.from_env(timeout=300)) as client:
         client.ping()
         yield client
 
 
 @pytest.fixture(scope="session")
-def triton_image(docker_engine: "docker.DockerClient") -> str:
+def built_image(docker_engine: "docker.DockerClient") -> str:
     """The tag of a server image; its SDK image has the same tag and ``-sdk``.
 
     ``docker_images.OTHER_IMAGE`` is there then, too.
@@ -69,40 +126,3 @@ def _answers() -> bool:
         knock.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
         return b" 200 " in knock.recv(64)
     return False
-
-
-@contextlib.contextmanager
-def _own_engine() -> Iterator[None]:
-    if "DOCKER_HOST" in os.environ:
-        missing_part(f"no Docker engine answers at DOCKER_HOST={os.environ['DOCKER_HOST']}")
-    dockerd = shutil.which("dockerd", path=f"{os.environ['PATH']}:/usr/sbin")
-    if os.geteuid() or dockerd is None:
-        missing_part("no Docker engine answers; to start one needs root and docker.io")
-    _CACHE.mkdir(parents=True, exist_ok=True)
-    log = _CACHE / "dockerd.log"
-    places = [f"--{name}={_CACHE / name}" for name in ("data-root", "exec-root", "pidfile")]
-    with log.open("wb") as out:
-        engine = subprocess.Popen(
-            [dockerd, "--log-level=warn", *places],
-            # It outlives the test that asked for it first, whose processes are counted.
-            env={key: value for key, value in os.environ.items() if key != PROJECT_MARK},
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for pytest: its containers end before the engine
-        )
-    try:
-        deadline = time.monotonic() + _START_S
-        while not _answers():
-            if engine.poll() is not None or time.monotonic() > deadline:
-                words = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
-                missing_part(f"dockerd does not start ({log}):\n{words}")
-            time.sleep(0.1)
-        yield
-    finally:
-        engine.terminate()
-        try:
-            engine.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            engine.kill()
-            engine.wait()

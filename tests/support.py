@@ -1,6 +1,8 @@
 """What test modules of all kinds share."""
 
 import os
+import time
+from collections.abc import Callable
 from typing import NoReturn
 
 import pytest
@@ -14,3 +16,11 @@ def missing_part(why: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(f"missing in CI: {why}", pytrace=False)
     pytest.skip(f"REAL PART MISSING, NOT TESTED: {why}")
+
+
+def wait_for(condition: Callable[[], object], within: float = 60.0) -> None:
+    """Return when the condition holds; fails where it does not come to."""
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)

@@ -1,7 +1,12 @@
 """Names that users type: find the one that was meant."""
 
 import difflib
-from collections.abc import Iterable
+import itertools
+import re
+from collections.abc import Collection, Iterable
+
+_PARTS = re.compile("(?<=[/:@])")
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
@@ -14,3 +19,17 @@ def listed(names: Iterable[str], joint: str = "and") -> str:
     """Names as a sentence part: ``a, b and c``."""
     *head, last = names
     return f"{', '.join(head)} {joint} {last}" if head else last
+
+
+def with_image(name: str, image: str | None, images: Collection[str]) -> str:
+    """A variant's name where ``images`` were measured on: ``add_sub_config_0@25.01-py3``.
+
+    Of several images the variant carries its own, without the part that all of them begin with
+    and with digests cut short; of one, and outside containers, its name says enough.
+    """
+    if image is None or len(images) < 2:
+        return name
+    columns = itertools.zip_longest(*map(_PARTS.split, images))
+    shared = sum(1 for _ in itertools.takewhile(lambda column: len(set(column)) == 1, columns))
+    own = "".join(_PARTS.split(image)[shared:])
+    return f"{name}@{_DIGEST.sub(lambda digest: digest[0][:12], own)}"

@@ -1,7 +1,7 @@
 """A finished run as plain data, and ``results.json``: its shape on disk."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pytest_triton_perf.domain.budgets import Budget
@@ -12,6 +12,7 @@ from pytest_triton_perf.domain.metrics import (
     percentile_name,
     percentile_of,
 )
+from pytest_triton_perf.domain.names import with_image
 from pytest_triton_perf.domain.sweeps import Sweep
 from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.domain.verdicts import Verdict
@@ -24,14 +25,15 @@ SCHEMA = 1
 class Run:
     """Everything that one session measured and decided.
 
-    ``environment`` describes the machine and the tools. ``server_only`` is what the idle
-    server took before any model was loaded: ``{"cpu_memory_mb": …, "gpus": {uuid: {…}}}``.
+    ``environment`` describes the machine and the tools. ``server_only`` is, of each image (one
+    that is ``None`` outside a container), Triton's version and what the idle server took before
+    any model was loaded: ``{"image": …, "version": …, "cpu_memory_mb": …, "gpus": {uuid: {…}}}``.
     """
 
     environment: Mapping[str, Any]
     sweeps: Sequence[Sweep]
     verdicts: Sequence[Verdict]
-    server_only: Mapping[str, Any] = field(default_factory=dict)
+    server_only: Sequence[Mapping[str, Any]] = ()
     wall_s: float = 0.0
     exit: int = 0
 
@@ -41,9 +43,26 @@ class Run:
         return list(dict.fromkeys(sweep.model for sweep in self.sweeps))
 
     @property
-    def variants(self) -> list[Variant]:
-        """The measured variants, in order of first measurement."""
-        return list({sweep.variant.name: sweep.variant for sweep in self.sweeps}.values())
+    def images(self) -> list[str]:
+        """The images that were measured on, in order; none outside a container."""
+        found = [*(s.image for s in self.sweeps), *(v.image for v in self.verdicts)]
+        return list(dict.fromkeys(image for image in found if image is not None))
+
+    @property
+    def configurations(self) -> dict[str, list[Sweep]]:
+        """The sweeps of each variant on each image, by :meth:`configuration`, in order."""
+        found: dict[str, list[Sweep]] = {}
+        for sweep in self.sweeps:
+            found.setdefault(self.configuration(sweep), []).append(sweep)
+        return found
+
+    def configuration(self, measured: Sweep | Verdict) -> str:
+        """The name of what reports and files compare.
+
+        The variant's, and its image's too where the run has several.
+        """
+        variant = measured.variant if isinstance(measured, Verdict) else measured.variant.name
+        return with_image(variant, measured.image, self.images)
 
     def verdicts_of(self, sweep: Sweep) -> list[Verdict]:
         """The verdicts on the budgets of the test that made the sweep."""
@@ -52,9 +71,13 @@ class Run:
 
 def merge(runs: Sequence[Run]) -> Run:
     """Several parts of one session (those of xdist's workers) as one run, in their order."""
+    environment = next((run.environment for run in runs if run.sweeps), runs[0].environment)
+    servers = {server["image"]: server for run in runs for server in run.server_only}
+    if versions := dict.fromkeys(server["version"] for server in servers.values()):
+        environment = {**environment, "triton": {"version": ", ".join(versions)}}
     return Run(
-        environment=next((run.environment for run in runs if run.sweeps), runs[0].environment),
-        server_only=next((run.server_only for run in runs if run.server_only), {}),
+        environment=environment,
+        server_only=list(servers.values()),
         sweeps=[sweep for run in runs for sweep in run.sweeps],
         verdicts=[verdict for run in runs for verdict in run.verdicts],
         wall_s=max(run.wall_s for run in runs),
@@ -68,10 +91,9 @@ def to_json(run: Run) -> dict[str, Any]:
         "schema": SCHEMA,
         "environment": dict(run.environment),
         "session": {"wall_s": round(run.wall_s, 3), "exit": run.exit},
-        "server_only": dict(run.server_only),
+        "server_only": [dict(server) for server in run.server_only],
         "variants": {
-            v.name: {"model": v.model, "overrides": dict(v.overrides), "config": dict(v.config)}
-            for v in run.variants
+            name: _variant_to_json(sweeps[-1]) for name, sweeps in run.configurations.items()
         },
         "measurements": [
             _measurement_to_json(sweep, m) for sweep in run.sweeps for m in sweep.measurements
@@ -92,10 +114,10 @@ def from_json(data: Mapping[str, Any]) -> Run:
             f"results.json has schema {data.get('schema')!r}; this version reads schema {SCHEMA}"
         )
     try:
-        variants = {name: Variant(name=name, **v) for name, v in data["variants"].items()}
-        sweeps: dict[tuple[str, str], list[Measurement]] = {}
+        variants = {(v["variant"], v["image"]): v for v in data["variants"].values()}
+        sweeps: dict[tuple[str, str, str | None], list[Measurement]] = {}
         for row in data["measurements"]:
-            key = (row["test"], row["variant"])
+            key = (row["test"], row["variant"], row["image"])
             sweeps.setdefault(key, []).append(_measurement_from_json(row))
         return Run(
             environment=data["environment"],
@@ -103,13 +125,35 @@ def from_json(data: Mapping[str, Any]) -> Run:
             wall_s=data["session"]["wall_s"],
             exit=data["session"]["exit"],
             sweeps=[
-                Sweep(test=test, variant=variants[variant], measurements=measurements)
-                for (test, variant), measurements in sweeps.items()
+                Sweep(
+                    test=test,
+                    variant=_variant_from_json(variants[variant, image]),
+                    image=image,
+                    measurements=measurements,
+                )
+                for (test, variant, image), measurements in sweeps.items()
             ],
             verdicts=[_verdict_from_json(row) for row in data["verdicts"]],
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"results.json is incomplete: {error!r}") from error
+
+
+def _variant_to_json(sweep: Sweep) -> dict[str, Any]:
+    variant = sweep.variant
+    return {
+        "variant": variant.name,
+        "image": sweep.image,
+        "model": variant.model,
+        "overrides": dict(variant.overrides),
+        "config": dict(variant.config),
+    }
+
+
+def _variant_from_json(row: Mapping[str, Any]) -> Variant:
+    return Variant(
+        name=row["variant"], model=row["model"], overrides=row["overrides"], config=row["config"]
+    )
 
 
 def _estimate_to_json(measurement: Measurement, metric: str) -> dict[str, Any] | None:
@@ -134,6 +178,7 @@ def _measurement_to_json(sweep: Sweep, measurement: Measurement) -> dict[str, An
         "test": sweep.test,
         "model": sweep.model,
         "variant": sweep.variant.name,
+        "image": sweep.image,
         "overrides": dict(sweep.variant.overrides),
         "batch_size": load.batch_size,
         "concurrency": load.concurrency,
@@ -186,6 +231,7 @@ def _verdict_to_json(verdict: Verdict) -> dict[str, Any]:
     return {
         "test": verdict.test,
         "variant": verdict.variant,
+        "image": verdict.image,
         "budget": verdict.budget.name,
         "limit": verdict.budget.limit,
         "at": dict(verdict.budget.at),
@@ -202,6 +248,7 @@ def _verdict_from_json(row: Mapping[str, Any]) -> Verdict:
     return Verdict(
         test=row["test"],
         variant=row["variant"],
+        image=row["image"],
         budget=Budget.from_keyword(row["budget"], row["limit"], row["at"]),
         status=row["status"],
         observed=row["observed"],

@@ -105,12 +105,13 @@ class Sweep:
     """What one test measured: a variant under each of its load levels.
 
     ``test`` is the pytest node id. ``levels`` come in ascending order of load, whatever order
-    they were measured in.
+    they were measured in. ``image`` is the one that Triton ran from, ``None`` outside a container.
     """
 
     test: str
     variant: Variant
     measurements: Sequence[Measurement]
+    image: str | None = None
 
     @property
     def model(self) -> str:

@@ -18,7 +18,7 @@ _NONE: Mapping[Load, Decision] = {}
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """How one budget of one test ended.
+    """How one budget of one test ended, of a variant on an image (see ``Sweep``).
 
     ``load`` and ``observed`` are those of the level that decided: the worst one.
     ``observed`` is ``None`` where nothing was measured, and ``reason`` says why.
@@ -28,6 +28,7 @@ class Verdict:
     variant: str
     budget: Budget
     status: Status
+    image: str | None = None
     observed: float | None = None
     ci: Interval | None = None
     load: Load | None = None
@@ -115,6 +116,7 @@ def _verdict(
     return Verdict(
         test=sweep.test,
         variant=sweep.variant.name,
+        image=sweep.image,
         budget=budget,
         status=status,
         observed=None if estimate is None else estimate.value,

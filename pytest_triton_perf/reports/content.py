@@ -16,7 +16,7 @@ from pytest_triton_perf.domain.metrics import find_metric
 from pytest_triton_perf.domain.names import listed
 from pytest_triton_perf.domain.results import Run
 from pytest_triton_perf.domain.sweeps import Level, Sweep
-from pytest_triton_perf.domain.variants import Variant, default_name
+from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.domain.verdicts import Verdict
 
 NOT_MEASURED = "–"
@@ -42,9 +42,13 @@ def levels_of(run: Run, model: str) -> list[Level]:
     return [level for sweep in run.sweeps if sweep.model == model for level in sweep.levels]
 
 
-def variants_of(run: Run, model: str) -> list[Variant]:
-    """The measured variants of a model, in order of first measurement."""
-    return [variant for variant in run.variants if variant.model == model]
+def configurations_of(run: Run, model: str) -> dict[str, list[Level]]:
+    """The levels of each configuration of a model, in order of first measurement."""
+    return {
+        name: [level for sweep in sweeps for level in sweep.levels]
+        for name, sweeps in run.configurations.items()
+        if sweeps[0].model == model
+    }
 
 
 def budgets_of(run: Run, sweeps: Iterable[Sweep]) -> list[Budget]:
@@ -122,10 +126,7 @@ def best_level(run: Run, levels: Sequence[Level]) -> tuple[Level, Miss] | None:
 
 def best_levels(run: Run, model: str) -> list[tuple[Level, Miss]]:
     """The best level of each configuration, the best configuration first."""
-    best = [
-        best_level(run, [lv for lv in levels_of(run, model) if lv.sweep.variant.name == v.name])
-        for v in variants_of(run, model)
-    ]
+    best = [best_level(run, levels) for levels in configurations_of(run, model).values()]
     found = [pair for pair in best if pair is not None]
     return sorted(
         found,
@@ -140,7 +141,7 @@ def _throughput(level: Level) -> float:
 def summary_sentence(run: Run, model: str) -> str:
     """Which configuration of a model is best, and by how much, in one or two sentences."""
     ranked = best_levels(run, model)
-    levels, names = levels_of(run, model), variants_of(run, model)
+    levels, names = levels_of(run, model), list(configurations_of(run, model))
     lead = (
         f"In {_count(len(levels), 'measurement')} "
         f"{'across' if len(names) > 1 else 'of'} {_count(len(names), 'configuration')}"
@@ -150,40 +151,46 @@ def summary_sentence(run: Run, model: str) -> str:
         return f"{lead}, no throughput was measured: {'; '.join(sorted(why))}."
     level, missed = ranked[0]
     if missed.share > 0:
-        return f"{lead}, {_nearest(level, missed)}"
+        return f"{lead}, {_nearest(run, level, missed)}"
     constrained = bool(model_budgets(run, model))
     under = "under the given constraints" if constrained else "with no constraints given"
     if len(names) == 1:
-        return f"{lead}, {names[0].name} provides at best {_infer_per_s(level)}, {under}."
-    return f"{lead}, {_gain(ranked, under)}"
+        return f"{lead}, {names[0]} provides at best {_infer_per_s(level)}, {under}."
+    return f"{lead}, {_gain(run, ranked, under)}"
 
 
-def _gain(ranked: Sequence[tuple[Level, Miss]], under: str) -> str:
+def _gain(run: Run, ranked: Sequence[tuple[Level, Miss]], under: str) -> str:
     """The rest of the sentence: the best of several configurations against the default."""
     level, _ = ranked[0]
-    variant, rate = level.sweep.variant, _infer_per_s(level)
-    if variant.is_default:
+    name, rate = run.configuration(level.sweep), _infer_per_s(level)
+    if level.sweep.variant.is_default:
         return (
-            f"the default configuration {variant.name} provides the best throughput: {rate}. "
+            f"the default configuration {name} provides the best throughput: {rate}. "
             f"No other configuration gains over it, {under}."
         )
-    text = f"{variant.name} provides the best throughput: {rate}"
-    default = next((pair for pair in ranked if pair[0].sweep.variant.is_default), None)
+    text = f"{name} provides the best throughput: {rate}"
+    default = _default_beside(level, ranked)
+    its_default = f"default configuration{' on that image' if len(run.images) > 1 else ''}"
     if default is None:
-        return f"{text}, {under}. The default configuration was not measured."
+        return f"{text}, {under}. The {its_default} was not measured."
     if default[1].share > 0:
         return (
-            f"{text}, {under}. The default configuration is within them at no measured load "
+            f"{text}, {under}. The {its_default} is within them at no measured load "
             f"({_infer_per_s(default[0])} where it comes nearest)."
         )
     gain = _percent(100 * (_throughput(level) / _throughput(default[0]) - 1))
-    return (
-        f"{text}. This is {gain} over the default configuration "
-        f"({_infer_per_s(default[0])}), {under}."
-    )
+    return f"{text}. This is {gain} over the {its_default} ({_infer_per_s(default[0])}), {under}."
 
 
-def _nearest(level: Level, missed: Miss) -> str:
+def _default_beside(
+    level: Level, ranked: Iterable[tuple[Level, Miss]]
+) -> tuple[Level, Miss] | None:
+    """The default configuration on the same image as ``level``, if it was measured."""
+    defaults = (pair for pair in ranked if pair[0].sweep.variant.is_default)
+    return next((pair for pair in defaults if pair[0].sweep.image == level.sweep.image), None)
+
+
+def _nearest(run: Run, level: Level, missed: Miss) -> str:
     """The rest of the sentence where no configuration is within the constraints."""
     budget = missed.budget
     if budget is None:
@@ -199,8 +206,8 @@ def _nearest(level: Level, missed: Miss) -> str:
     # The level that breaks a limit and the level whose throughput is given may differ.
     rate = "" if budget.metric.name == "throughput" else f" ({_infer_per_s(level)})"
     return (
-        f"no configuration satisfies the constraints. {level.sweep.variant.name} at {level.load}"
-        f"{rate} comes nearest: {budget.metric.label} {budget.metric.format(value)}"
+        f"no configuration satisfies the constraints. {run.configuration(level.sweep)} at "
+        f"{level.load}{rate} comes nearest: {budget.metric.label} {budget.metric.format(value)}"
         f"{'' if missed.level.load == level.load else f' at {missed.level.load}'}, "
         f"{missed.share:.1%} {side} the limit of {budget.limit:g} {budget.metric.unit}."
     )
@@ -251,6 +258,8 @@ def facts(run: Run, model: str) -> list[tuple[str, str]]:
     rows = [("Model", model), ("Measured on", hardware(run, model))]
     if version := (run.environment.get("triton") or {}).get("version"):
         rows.append(("Triton", str(version)))
+    if run.images:
+        rows.append(("Images" if len(run.images) > 1 else "Image", listed(run.images)))
     targets = [constraint(budget) for budget in model_budgets(run, model)]
     return [*rows, ("Constraint targets", "; ".join(targets) or "none")]
 
@@ -273,7 +282,7 @@ def _flat(key: str, value: Any) -> Iterable[tuple[str, str]]:
         yield key, NOT_MEASURED if value is None else str(value)
 
 
-def missing_notes(levels: Iterable[Level]) -> list[str]:
+def missing_notes(run: Run, levels: Iterable[Level]) -> list[str]:
     """Why figures are missing, and the remarks on the levels; each once."""
     reasons: dict[str, list[str]] = {}
     notes: list[str] = []
@@ -283,7 +292,7 @@ def missing_notes(levels: Iterable[Level]) -> list[str]:
             if (label := find_metric(name).label) not in labels:
                 labels.append(label)
         notes += [
-            f"{level.sweep.variant.name} at {level.load}: {note}"
+            f"{run.configuration(level.sweep)} at {level.load}: {note}"
             for note in level.measurement.notes
         ]
     return [
@@ -311,20 +320,21 @@ def overrides_text(variant: Variant) -> str:
     return ", ".join(f"{path} = {value}" for path, value in variant.overrides.items())
 
 
-def best_note(run: Run, variant: Variant) -> str:
-    """How a variant's best throughput compares with the default's, as a sentence."""
-    best = {lv.sweep.variant.name: (lv, m) for lv, m in best_levels(run, variant.model)}
-    if variant.name not in best:
-        return f"No throughput of {variant.name} was measured."
-    level, missed = best[variant.name]
+def best_note(run: Run, name: str) -> str:
+    """How a configuration's best throughput compares with the default's, as a sentence."""
+    model = run.configurations[name][0].model
+    ranked = best_levels(run, model)
+    best = {run.configuration(level.sweep): (level, missed) for level, missed in ranked}
+    if name not in best:
+        return f"No throughput of {name} was measured."
+    level, missed = best[name]
     where = f"{_infer_per_s(level)} at {level.load}"
-    constrained = bool(model_budgets(run, variant.model))
     if missed.share:
-        text = f"{variant.name} is within the constraints at no measured load; nearest is {where}"
+        text = f"{name} is within the constraints at no measured load; nearest is {where}"
     else:
-        under = " under the given constraints" if constrained else ""
-        text = f"{variant.name} provides at best {where}{under}"
-    default = best.get(default_name(variant.model))
-    if variant.is_default or default is None:
+        under = " under the given constraints" if model_budgets(run, model) else ""
+        text = f"{name} provides at best {where}{under}"
+    default = _default_beside(level, ranked)
+    if level.sweep.variant.is_default or default is None:
         return f"{text}."
     return f"{text}; the default configuration, {_infer_per_s(default[0])} at {default[0].load}."

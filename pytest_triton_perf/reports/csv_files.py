@@ -105,6 +105,7 @@ def _inference(run: Run, levels: Sequence[Level]) -> Iterator[dict[str, Any]]:
             low, high = (estimate and estimate.ci) or (None, None)
             row[f"{find_metric(name).column} CI Low"] = low
             row[f"{find_metric(name).column} CI High"] = high
+        row["Image"] = level.sweep.image
         row["Overrides"] = json.dumps(dict(level.sweep.variant.overrides), ensure_ascii=False)
         row["Test"] = level.sweep.test
         row["Not Measured"] = "; ".join(f"{k}: {why}" for k, why in measurement.missing.items())
@@ -120,16 +121,18 @@ def _gpu(run: Run, levels: Sequence[Level]) -> Iterator[dict[str, Any]]:
                 "GPU UUID": uuid,
                 **{column: reading.get(name) for name, column in _READINGS.items()},
                 "Request Rate": level.request_rate,
+                "Image": level.sweep.image,
                 "Test": level.sweep.test,
             }
 
 
 def _server(run: Run) -> Iterator[dict[str, Any]]:
-    cpu = run.server_only.get("cpu_memory_mb")
-    for uuid, reading in (run.server_only.get("gpus") or {None: {}}).items():
-        yield {
-            "Model": "triton-server",
-            "GPU UUID": uuid,
-            **{_READINGS[name]: reading.get(name) for name in list(_READINGS)[:3]},
-            METRICS["cpu_memory_mb"].column: cpu,
-        }
+    for server in run.server_only:
+        for uuid, reading in (server["gpus"] or {None: {}}).items():
+            yield {
+                "Model": "triton-server",
+                "GPU UUID": uuid,
+                **{_READINGS[name]: reading.get(name) for name in list(_READINGS)[:3]},
+                METRICS["cpu_memory_mb"].column: server["cpu_memory_mb"],
+                "Image": server["image"],
+            }

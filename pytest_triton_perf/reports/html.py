@@ -7,17 +7,17 @@ from typing import Any
 from pytest_triton_perf.domain.results import Run
 from pytest_triton_perf.reports.content import (
     by_badness,
+    configurations_of,
     environment_rows,
     facts,
     levels_of,
     missing_notes,
     summary_sentence,
     tally,
-    variants_of,
 )
 from pytest_triton_perf.reports.names import safe_name
 from pytest_triton_perf.reports.plots import memory_kind
-from pytest_triton_perf.reports.tables import best_table, level_table, verdict_table
+from pytest_triton_perf.reports.tables import best_table, image_table, level_table, verdict_table
 from pytest_triton_perf.reports.templating import render
 
 _MARKS = {"failed": "bad", "not measured": "unsure", "inconclusive": "unsure", "passed": "good"}
@@ -29,7 +29,7 @@ def write_html(run: Run, pictures: Mapping[str, bytes], path: Path) -> None:
     text = render(
         "index.html.j2",
         tally=tally(run),
-        verdicts=verdict_table(by_badness(run)),
+        verdicts=verdict_table(run, by_badness(run)),
         marks=_MARKS,
         models=[_model(run, model, pictures) for model in run.models],
         environment=[*environment_rows(run), ("duration", f"{run.wall_s:.1f} s")],
@@ -45,14 +45,15 @@ def _model(run: Run, model: str, pictures: Mapping[str, bytes]) -> dict[str, Any
         "sentence": summary_sentence(run, model),
         "facts": facts(run, model),
         "best": best_table(run, model),
+        "images": image_table(run, model),
         "levels": level_table(run, levels),
-        "notes": missing_notes(levels),
+        "notes": missing_notes(run, levels),
         "plots": [
             ("Throughput against latency", pictures.get(f"{folder}/throughput_v_latency.png")),
             ("Memory against latency", pictures.get(f"{folder}/{kind}_mem_v_latency.png")),
         ],
         "breakdowns": [
-            (v.name, pictures.get(f"detailed/{safe_name(v.name)}/latency_breakdown.png"))
-            for v in variants_of(run, model)
+            (name, pictures.get(f"detailed/{safe_name(name)}/latency_breakdown.png"))
+            for name in configurations_of(run, model)
         ],
     }

@@ -6,22 +6,26 @@ from pathlib import Path
 
 from pytest_triton_perf.domain.results import Run
 from pytest_triton_perf.reports.content import by_badness, summary_sentence, tally
-from pytest_triton_perf.reports.tables import verdict_table
+from pytest_triton_perf.reports.tables import Table, image_table, verdict_table
 
 
 def write_markdown(run: Run, path: Path) -> None:
     """Write the verdicts, the worst first, and a sentence per model."""
     lines = [f"## Triton performance: {tally(run)}", ""]
     if run.verdicts:
-        table = verdict_table(by_badness(run))
-        lines += [_row(table.header), _row(["---"] * len(table.header))]
-        lines += [_row([f"**{first}**", *map(_plain, rest)]) for first, *rest in table.rows]
-        lines.append("")
+        lines += _table(verdict_table(run, by_badness(run)))
     for model in run.models:
         lines += [f"**{_plain(model)}**: {_plain(summary_sentence(run, model))}", ""]
+        if (images := image_table(run, model)).rows:
+            lines += _table(images)
     lines.append(f"Measured in {run.wall_s:.0f} s.")
     text = "\n".join(lines) + "\n"
     path.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def _table(table: Table) -> list[str]:
+    rows = [[f"**{_plain(first)}**", *map(_plain, rest)] for first, *rest in table.rows]
+    return [*map(_row, [table.header, ["---"] * len(table.header), *rows]), ""]
 
 
 def _row(cells: Sequence[str]) -> str:

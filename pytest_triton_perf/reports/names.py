@@ -12,7 +12,7 @@ def safe_name(name: str) -> str:
     A name that can be one already is left alone. In any other, what a path, a shell or a URL
     gives a meaning to becomes ``_``, and a hash keeps different names different.
     """
-    safe = re.sub(r"[^\w.+=-]", "_", name).lstrip(".-")[:_MOST]
+    safe = re.sub(r"[^\w.+=@-]", "_", name).lstrip(".-")[:_MOST]
     if name and safe == name:
         return name
     return f"{safe or '_'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

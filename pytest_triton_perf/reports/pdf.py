@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 
 from pytest_triton_perf.domain.results import Run
-from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.reports.content import (
     best_note,
     by_badness,
+    configurations_of,
     environment_rows,
     facts,
     levels_of,
@@ -22,7 +22,7 @@ from pytest_triton_perf.reports.content import (
 )
 from pytest_triton_perf.reports.names import safe_name
 from pytest_triton_perf.reports.plots import memory_kind
-from pytest_triton_perf.reports.tables import best_table, level_table, verdict_table
+from pytest_triton_perf.reports.tables import best_table, image_table, level_table, verdict_table
 from pytest_triton_perf.reports.templating import render
 
 _LIMIT_S = 60.0
@@ -63,8 +63,8 @@ def pages(run: Run, pictures: Mapping[str, bytes]) -> dict[str, Page]:
         for model in run.models
     }
     details = {
-        f"detailed/{safe_name(variant.name)}/detailed_report.pdf": _detailed(run, variant, pictures)
-        for variant in run.variants
+        f"detailed/{safe_name(name)}/detailed_report.pdf": _detailed(run, name, pictures)
+        for name in run.configurations
     }
     return summaries | details
 
@@ -148,6 +148,7 @@ def by_fpdf2(page: Page) -> bytes:
 
 def _summary(run: Run, model: str, pictures: Mapping[str, bytes]) -> Page:
     plots = f"simple/{safe_name(model)}"
+    configurations = configurations_of(run, model)
     kind = memory_kind(run, model)
     return partial(
         render,
@@ -156,31 +157,31 @@ def _summary(run: Run, model: str, pictures: Mapping[str, bytes]) -> Page:
         sentence=summary_sentence(run, model),
         facts=facts(run, model),
         best=best_table(run, model),
+        images=image_table(run, model),
         throughput_plot=pictures.get(f"{plots}/throughput_v_latency.png"),
         memory_plot=pictures.get(f"{plots}/{kind}_mem_v_latency.png"),
         verdicts=verdict_table(
-            verdict
-            for verdict in by_badness(run)
-            if verdict.variant in {v.name for v in run.variants if v.model == model}
+            run, (v for v in by_badness(run) if run.configuration(v) in configurations)
         ),
-        notes=missing_notes(levels_of(run, model)),
+        notes=missing_notes(run, levels_of(run, model)),
         environment=environment_rows(run),
     )
 
 
-def _detailed(run: Run, variant: Variant, pictures: Mapping[str, bytes]) -> Page:
-    levels = [lv for lv in levels_of(run, variant.model) if lv.sweep.variant.name == variant.name]
-    breakdown = f"detailed/{safe_name(variant.name)}/latency_breakdown.png"
+def _detailed(run: Run, name: str, pictures: Mapping[str, bytes]) -> Page:
+    variant = run.configurations[name][-1].variant
+    levels = configurations_of(run, variant.model)[name]
+    breakdown = f"detailed/{safe_name(name)}/latency_breakdown.png"
     return partial(
         render,
         "detailed_report.html.j2",
-        variant=variant,
-        sentence=best_note(run, variant),
+        name=name,
+        sentence=best_note(run, name),
         facts=[*facts(run, variant.model), ("Changes", overrides_text(variant))],
         breakdown_plot=pictures.get(breakdown),
         client=level_table(run, levels, {"client"}),
         server=level_table(run, levels, {"server", "process", "gpu"}),
-        verdicts=verdict_table(v for v in by_badness(run) if v.variant == variant.name),
-        notes=missing_notes(levels),
+        verdicts=verdict_table(run, (v for v in by_badness(run) if run.configuration(v) == name)),
+        notes=missing_notes(run, levels),
         environment=environment_rows(run),
     )

@@ -1,6 +1,7 @@
 """Pictures of a run, as PNG bytes keyed by their path under ``plots/``."""
 
 import io
+import itertools
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,13 @@ from pytest_triton_perf.domain.metrics import (
 )
 from pytest_triton_perf.domain.results import Run
 from pytest_triton_perf.domain.sweeps import Level
-from pytest_triton_perf.reports.content import best_level, constraint, levels_of, model_budgets
+from pytest_triton_perf.reports.content import (
+    best_level,
+    configurations_of,
+    constraint,
+    levels_of,
+    model_budgets,
+)
 from pytest_triton_perf.reports.names import safe_name
 from pytest_triton_perf.reports.tables import has_gpu
 
@@ -31,14 +38,14 @@ if TYPE_CHECKING:
 _COLOURS = ("#0072B2", "#D55E00", "#009E73")
 """Okabe and Ito's, which people with any colour vision tell apart."""
 _DEFAULT, _OTHERS, _LIMIT = "#333333", "#c4c8cc", "#B0008E"
-_MARKERS = ("o", "s", "^")
+_MARKERS, _DEFAULT_MARKERS = ("o", "s", "^"), ("D", "X", "P", "v")
 _STACK = ("#56B4E9", "#F0E442", "#009E73", "#CC79A7")
 _DPI = 130
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One line of a plot: a variant through its load levels, at one client batch size."""
+    """One line of a plot: a configuration through its levels, at one client batch size."""
 
     label: str
     levels: Sequence[Level]
@@ -47,6 +54,11 @@ class Line:
     def is_default(self) -> bool:
         """Whether this is the model's own configuration."""
         return self.levels[0].sweep.variant.is_default
+
+    @property
+    def image(self) -> str | None:
+        """The image it was measured on."""
+        return self.levels[0].sweep.image
 
 
 def draw(run: Run) -> dict[str, bytes]:
@@ -63,16 +75,10 @@ def draw(run: Run) -> dict[str, bytes]:
             pictures[f"{folder}/{kind}_mem_v_latency.png"] = _against_latency(
                 run, model, lines, METRICS[f"{kind}_memory_mb"]
             )
-        for variant in run.variants:
-            levels = [
-                level
-                for sweep in run.sweeps
-                if sweep.variant.name == variant.name
-                for level in sweep.levels
-            ]
-            pictures[f"detailed/{safe_name(variant.name)}/latency_breakdown.png"] = _breakdown(
-                variant.name, levels
-            )
+            for name, levels in configurations_of(run, model).items():
+                pictures[f"detailed/{safe_name(name)}/latency_breakdown.png"] = _breakdown(
+                    name, levels
+                )
     return pictures
 
 
@@ -108,14 +114,14 @@ def _style() -> Iterator[None]:
 
 def lines_of(run: Run, model: str) -> list[Line]:
     """The lines of a model's plots, the best first (within the constraints, by throughput)."""
-    levels = levels_of(run, model)
-    batches = {level.batch_size for level in levels}
+    batches = {level.batch_size for level in levels_of(run, model)}
     tests: dict[str, set[str]] = {}
     groups: dict[tuple[str, str, int], list[Level]] = {}
-    for level in levels:
-        sweep = level.sweep
-        tests.setdefault(sweep.variant.name, set()).add(sweep.test)
-        groups.setdefault((sweep.variant.name, sweep.test, level.batch_size), []).append(level)
+    for configuration, own in configurations_of(run, model).items():
+        for level in own:
+            test = level.sweep.test
+            tests.setdefault(configuration, set()).add(test)
+            groups.setdefault((configuration, test, level.batch_size), []).append(level)
     lines = []
     for (name, test, batch), own in groups.items():
         label = name + (f", batch {batch}" if len(batches) > 1 else "")
@@ -148,16 +154,18 @@ def _against_latency(run: Run, model: str, lines: Sequence[Line], metric: Metric
     """``metric`` (up) against latency (right), one line per variant."""
     latency = latency_of(run, model)
     figure, axes = _figure(f"{model}: {metric.label} against {latency.label}")
-    # The three best in colour and the default in black; the crowd behind them in grey.
+    # The three best in colour and each image's default in black; the crowd behind them in grey.
     named = [line for line in lines if not line.is_default][:3]
-    named += [line for line in lines if line.is_default][:1]
+    defaults = {line.image: line for line in reversed(lines) if line.is_default}
+    named += [line for line in lines if line in defaults.values()]
     others = [line for line in lines if line not in named]
     for line in others:
         axes.plot(*_points(line, latency, metric), color=_OTHERS, linewidth=0.9, zorder=1.5)
     colours = iter(zip(_COLOURS, _MARKERS, strict=True))
+    black = itertools.cycle(zip(itertools.repeat(_DEFAULT), _DEFAULT_MARKERS))
     handles, labels = [], []
     for line in named:
-        colour, marker = (_DEFAULT, "D") if line.is_default else next(colours)
+        colour, marker = next(black if line.is_default else colours)
         x, y = _points(line, latency, metric)
         dashes = (0, (4, 1.5)) if line.is_default else "-"
         handles += axes.plot(x, y, color=colour, marker=marker, markersize=5, linestyle=dashes)

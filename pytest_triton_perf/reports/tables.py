@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import get_args
 
 from pytest_triton_perf.domain.metrics import (
@@ -14,6 +15,7 @@ from pytest_triton_perf.domain.metrics import (
     percentile_name,
     percentile_of,
 )
+from pytest_triton_perf.domain.names import with_image
 from pytest_triton_perf.domain.results import Run
 from pytest_triton_perf.domain.sweeps import Level
 from pytest_triton_perf.domain.variants import Variant
@@ -21,6 +23,7 @@ from pytest_triton_perf.domain.verdicts import Verdict
 from pytest_triton_perf.reports.content import (
     NOT_MEASURED,
     best_levels,
+    configurations_of,
     constraint,
     levels_of,
     miss,
@@ -89,10 +92,7 @@ def dynamic_batching(variant: Variant) -> str | None:
 
 def best_table(run: Run, model: str) -> Table:
     """The best level of each configuration, the best first; memory is the most of any level."""
-    levels = levels_of(run, model)
-    by_variant: dict[str, list[Level]] = {}
-    for level in levels:
-        by_variant.setdefault(level.sweep.variant.name, []).append(level)
+    levels, configurations = levels_of(run, model), configurations_of(run, model)
 
     def total(level: Level) -> str:
         counts = instances(level.sweep.variant, has_gpu=bool(level.measurement.gpus))
@@ -100,14 +100,14 @@ def best_table(run: Run, model: str) -> Table:
 
     def over_levels(metric: Metric, pick: Callable[[Sequence[float]], float]) -> _Cell:
         def cell(level: Level) -> str:
-            own = by_variant[level.sweep.variant.name]
+            own = configurations[run.configuration(level.sweep)]
             values = [v for lv in own if (v := lv.measurement.value(metric.name)) is not None]
             return metric.number(pick(values)) if values else NOT_MEASURED
 
         return cell
 
     columns: dict[str, _Cell] = {
-        "Model Config Name": lambda level: level.sweep.variant.name,
+        "Model Config Name": lambda level: run.configuration(level.sweep),
         "Load": lambda level: str(level.load),
     }
     if budgets := model_budgets(run, model):
@@ -158,6 +158,40 @@ def has_gpu(levels: Iterable[Level]) -> bool:
     return any(level.measurement.value("gpu_memory_mb") is not None for level in levels)
 
 
+def image_table(run: Run, model: str) -> Table:
+    """Every variant at every load, its figures on each image side by side.
+
+    Without rows where the run has fewer than two images.
+    """
+    images = run.images if len(run.images) > 1 else []
+    beside: dict[tuple[str, str], dict[str | None, list[Level]]] = {}
+    for level in levels_of(run, model):
+        key = (level.sweep.variant.name, str(level.load))
+        beside.setdefault(key, {}).setdefault(level.sweep.image, []).append(level)
+    columns = [(METRICS["throughput"], image) for image in images]
+    columns += [(find_metric("p99_latency_ms"), image) for image in images]
+    return Table(
+        header=[
+            *("Model Config Name", "Load"),
+            *(f"{metric.column} {with_image('', image, images)}" for metric, image in columns),
+        ],
+        rows=[
+            [
+                *key,
+                *(
+                    _figure(metric)(found) if (found := row[image]) else NOT_MEASURED
+                    for metric, image in columns
+                ),
+            ]
+            for key, own in beside.items()
+            # Several tests may have measured the same variant at the same load.
+            for levels in zip_longest(*(own.get(image, ()) for image in images))
+            for row in [dict(zip(images, levels, strict=True))]
+        ],
+        texts=2,
+    )
+
+
 _LEVEL_METRICS = (*SERVER_TIMES, "cpu_memory_mb", "gpu_memory_mb", "gpu_utilization_pct", "power_w")
 
 
@@ -171,12 +205,12 @@ def level_table(
     metrics = [find_metric(name) for name in names if name in measured]
     metrics = [metric for metric in metrics if metric.source in sources]
     words = {True: "yes", False: "no", None: "none apply"}
-    variants = {level.sweep.variant.name for level in levels}
+    configurations = {run.configuration(level.sweep) for level in levels}
     return Table(
         header=["Configuration", "Load", "Within Constraints", *(m.column for m in metrics)],
         rows=[
             [
-                level.sweep.variant.name if len(variants) > 1 else "",
+                run.configuration(level.sweep) if len(configurations) > 1 else "",
                 str(level.load),
                 words[satisfies(run, level)],
                 *(_figure(metric)(level) for metric in metrics),
@@ -187,14 +221,14 @@ def level_table(
     ).without_empty()
 
 
-def verdict_table(verdicts: Iterable[Verdict]) -> Table:
+def verdict_table(run: Run, verdicts: Iterable[Verdict]) -> Table:
     """The verdicts, in the order given."""
     return Table(
         header=["Verdict", "Configuration", "Budget", "Measured", "Why", "Test"],
         rows=[
             [
                 verdict.status.replace("_", " "),
-                verdict.variant,
+                run.configuration(verdict),
                 constraint(verdict.budget),
                 _observed(verdict),
                 verdict.reason,

@@ -20,7 +20,7 @@ def write_summary(
     """Print the section ``triton-perf`` of pytest's summary."""
     reporter.section("triton-perf", sep="=")
     if run.verdicts:
-        _write_verdicts(reporter, run.verdicts)
+        _write_verdicts(reporter, run)
     for model in run.models:
         reporter.write_line(summary_sentence(run, model))
         reporter.write_line("")
@@ -29,8 +29,10 @@ def write_summary(
     reporter.write_line(f"results: {output}")
 
 
-def _write_verdicts(reporter: "TerminalReporter", verdicts: Sequence[Verdict]) -> None:
-    rows = [["verdict", "budget", "measured", "where", "variant"], *map(_row, verdicts)]
+def _write_verdicts(reporter: "TerminalReporter", run: Run) -> None:
+    verdicts = run.verdicts
+    rows = [["verdict", "budget", "measured", "where", "variant"]]
+    rows += [[*_row(verdict), run.configuration(verdict)] for verdict in verdicts]
     head, *body = columns(rows, right=()).splitlines()
     reporter.write_line(head, bold=True)
     for line, verdict in zip(body, verdicts, strict=True):
@@ -45,4 +47,4 @@ def _row(verdict: Verdict) -> list[str]:
     measured = "-" if observed is None else verdict.budget.metric.format(observed)
     where = verdict.budget.where.removeprefix("at ") if load is None else str(load)
     status = verdict.status.replace("_", " ")
-    return [status, str(verdict.budget), measured, where, verdict.variant]
+    return [status, str(verdict.budget), measured, where]

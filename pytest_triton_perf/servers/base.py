@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 class ServerSpec:
     """Which server a test needs; tests with equal specs share one running server.
 
-    ``repository`` is ``None`` where the server has one of its own.
+    ``repository`` is ``None`` where the server has one of its own, and ``image`` where it runs
+    in no container of ours.
     """
 
     repository: Path | None
+    image: str | None = None
     server_args: tuple[str, ...] = ()
 
 

@@ -22,16 +22,13 @@ _SHARED = "/triton-perf/shared"
 
 @dataclass(frozen=True, kw_only=True)
 class ContainerPlan:
-    """What containers are made from.
+    """What containers are given, whatever image they are made from.
 
-    ``sdk_image`` holds perf_analyzer; ``None`` where one of this machine is used instead.
     ``gpus`` is ``"all"``, ``"none"`` or UUIDs, ``shm_size`` as Docker reads it (``"1g"``).
     ``mounts`` are further paths of this machine that the server may read, each with its path in
     the container; ``env`` is added to the server's environment.
     """
 
-    image: str
-    sdk_image: str | None
     gpus: str | tuple[str, ...]
     shm_size: str
     mounts: Mapping[str, str] = field(default_factory=dict)
@@ -47,7 +44,7 @@ def sdk_image_of(image: str) -> str:
     tag = image.rpartition("/")[2].partition(":")[2]
     if not tag or "@" in image:
         raise UsageError(
-            f"--triton-image: {image!r} has no tag that tells its SDK image; name that with "
+            f"the image {image!r} has no tag that tells its SDK image; name that with "
             "--triton-sdk-image, or a perf_analyzer of this machine with --perf-analyzer"
         )
     return f"{image}-sdk"
@@ -177,12 +174,14 @@ class Toolbox:
         labels: dict[str, str],
         folder: Path,
         *,
+        image: str,
         beside: str,
     ) -> None:
         self.folder = folder
         self._client = client
         self._plan = plan
         self._labels = labels
+        self._image = image
         self._beside = f"container:{beside}"
         self._container: Container | None = None
 
@@ -196,7 +195,7 @@ class Toolbox:
         code, out, err = self.execute(["perf_analyzer", "--version"], workdir=_SHARED)
         if code:
             raise MissingPartError(
-                f"perf_analyzer does not run in the image {self._plan.sdk_image} (exit code "
+                f"perf_analyzer does not run in the image {self._image} (exit code "
                 f"{code}):\n{tail((out + err).decode(errors='replace'))}\n"
                 "  Hint: correct --triton-sdk-image, or name a perf_analyzer of this machine with "
                 "--perf-analyzer"
@@ -209,7 +208,7 @@ class Toolbox:
             LoadError: the container did not start, or ended meanwhile.
         """
         try:
-            with engine.explained(f"run perf_analyzer in a container of {self._plan.sdk_image}"):
+            with engine.explained(f"run perf_analyzer in a container of {self._image}"):
                 container = self._running()
                 api = self._client.api
                 command = api.exec_create(container.name, list(argv), workdir=workdir)["Id"]
@@ -237,7 +236,7 @@ class Toolbox:
         if self._container is None:
             self._container = Container(self._client, self._plan, self._labels)
             self._container.start(
-                str(self._plan.sdk_image),
+                self._image,
                 ["infinity"],
                 entrypoint=["sleep"],
                 network_mode=self._beside,

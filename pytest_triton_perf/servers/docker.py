@@ -26,8 +26,10 @@ _PORT_TAKEN = ("port is already allocated", "address already in use")
 class DockerLauncher:
     """Starts Triton in containers that only 127.0.0.1 can reach.
 
-    Making one brings the images here, which ``tell`` is told about, and removes what sessions
-    that were killed left in the engine.
+    ``images`` are those that servers are to be made from, each with the one that holds
+    perf_analyzer for it, ``None`` where one of this machine is used instead. Making a launcher
+    brings them here, which ``tell`` is told about, and removes what sessions that were killed
+    left in the engine.
 
     Raises:
         MissingPartError: no engine that can be used, or an image that is not to be had.
@@ -35,21 +37,26 @@ class DockerLauncher:
     """
 
     def __init__(
-        self, plan: ContainerPlan, *, tell: Callable[[str], None], start_seconds: float = 120.0
+        self,
+        images: Mapping[str, str | None],
+        plan: ContainerPlan,
+        *,
+        tell: Callable[[str], None],
+        start_seconds: float = 120.0,
     ) -> None:
+        self._images = images
         self._plan = plan
         self._start_seconds = start_seconds
         self._session = uuid.uuid4().hex
         self._servers: dict[str, DockerServer] = {}
-        wanted = {"image": (plan.image, "--triton-image")}
-        if plan.sdk_image is not None:
-            wanted["sdk_image"] = (plan.sdk_image, "--triton-sdk-image")
+        wanted = dict.fromkeys(images, "--triton-image or the values of the fixture triton_image")
+        wanted |= {sdk: "--triton-sdk-image" for sdk in images.values() if sdk is not None}
         with contextlib.closing(engine.connect()) as client:
             with engine.explained("remove the containers of dead sessions"):
                 engine.remove_leftovers(client)
             self._digests = {
-                part: engine.digest(engine.find_image(client, name, option=option, tell=tell))
-                for part, (name, option) in wanted.items()
+                name: engine.digest(engine.find_image(client, name, source=source, tell=tell))
+                for name, source in wanted.items()
             }
 
     def start(self, spec: ServerSpec) -> "DockerServer":
@@ -60,9 +67,11 @@ class DockerLauncher:
             MissingPartError: the engine is gone.
             ServerError: see :class:`Launcher`; or the engine refused.
         """
+        assert spec.image is not None, "a container has an image"
+        sdk_image = self._images[spec.image]
         for attempt in range(1, _START_ATTEMPTS + 1):
             ports = Ports.choose(spec.server_args)
-            server = DockerServer(spec, ports, self._plan, session=self._session)
+            server = DockerServer(spec, sdk_image, ports, self._plan, session=self._session)
             try:
                 server.launch(self._start_seconds)
             except ServerError as error:
@@ -81,7 +90,7 @@ class DockerLauncher:
     def toolbox(self, url: str) -> "Toolbox":
         """The container with perf_analyzer beside the server at ``url`` (``host:port``)."""
         toolbox = self._servers[url].toolbox
-        assert toolbox is not None, "only asked for where the plan names an SDK image"
+        assert toolbox is not None, "only asked for where there are SDK images"
         return toolbox
 
     def describe(self) -> Mapping[str, Any]:
@@ -89,21 +98,26 @@ class DockerLauncher:
         gpus = self._plan.gpus
         return {
             "launch": "docker",
-            "image": self._plan.image,
-            "digest": self._digests["image"],
+            "images": {image: self._digests[image] for image in self._images},
             "gpus": gpus if isinstance(gpus, str) else list(gpus),
         }
 
-    def describe_toolbox(self) -> Mapping[str, str]:
+    def describe_toolbox(self) -> Mapping[str, Any]:
         """Where perf_analyzer comes from."""
-        return {"image": str(self._plan.sdk_image), "digest": self._digests["sdk_image"]}
+        return {"images": {sdk: self._digests[sdk] for sdk in self._images.values() if sdk}}
 
 
 class DockerServer(TritonServer):
-    """A container with tritonserver and, where the plan asks for one, its toolbox."""
+    """A container with tritonserver and, where there is an SDK image, its toolbox."""
 
     def __init__(
-        self, spec: ServerSpec, ports: Ports, plan: ContainerPlan, *, session: str
+        self,
+        spec: ServerSpec,
+        sdk_image: str | None,
+        ports: Ports,
+        plan: ContainerPlan,
+        *,
+        session: str,
     ) -> None:
         super().__init__(
             grpc_url=f"{HOST}:{ports.grpc}",
@@ -122,8 +136,15 @@ class DockerServer(TritonServer):
         }
         self._container = Container(self._engine, plan, labels)
         self.toolbox = (
-            Toolbox(self._engine, plan, labels, self._folder, beside=self._container.name)
-            if plan.sdk_image is not None
+            Toolbox(
+                self._engine,
+                plan,
+                labels,
+                self._folder,
+                image=sdk_image,
+                beside=self._container.name,
+            )
+            if sdk_image is not None
             else None
         )
         self._pid: int | None = None
@@ -138,10 +159,11 @@ class DockerServer(TritonServer):
         """
         from docker.types import Mount
 
+        image = str(self._spec.image)
         ports = (self._ports.http, self._ports.grpc, self._ports.metrics)
-        with engine.explained(f"start a container of {self._plan.image}"):
+        with engine.explained(f"start a container of {image}"):
             self._container.start(
-                self._plan.image,
+                image,
                 [
                     "tritonserver",
                     f"--model-repository={_MODELS}",

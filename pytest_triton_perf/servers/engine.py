@@ -98,11 +98,11 @@ def explained(doing: str) -> Iterator[None]:
 
 
 def find_image(
-    client: "DockerClient", name: str, *, option: str, tell: Callable[[str], None]
+    client: "DockerClient", name: str, *, source: str, tell: Callable[[str], None]
 ) -> "Image":
     """The image called ``name`` (a tag or a digest), pulled where it is not here.
 
-    ``tell`` is told how far the pull is; ``option`` is the one that names the image.
+    ``tell`` is told how far the pull is; ``source`` is where the user named the image.
 
     Raises:
         MissingPartError: it is not here and cannot be pulled.
@@ -119,7 +119,7 @@ def find_image(
         raise MissingPartError(
             f"the image {name} is not on this machine and cannot be pulled: "
             f"{getattr(error, 'explanation', None) or error}\n"
-            f"  Hint: correct {option}; or log in to its registry with `docker login`; or bring "
+            f"  Hint: correct {source}; or log in to its registry with `docker login`; or bring "
             "the image here with `docker load`"
         ) from None
 

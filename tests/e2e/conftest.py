@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import time
@@ -95,6 +96,18 @@ class Project:
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )
+
+    def out(self) -> str:
+        """What a started run has printed so far."""
+        return (self.path / "out.txt").read_text()
+
+    def results(self) -> dict:
+        """What the last run left in ``results.json``."""
+        return json.loads((self.output / "results.json").read_text())
+
+    def statuses(self) -> dict[str, str]:
+        """The status of each test's last verdict in ``results.json``."""
+        return {v["test"].partition("::")[2]: v["status"] for v in self.results()["verdicts"]}
 
     def processes(self, name: str = "") -> list[int]:
         """Processes that this project's runs started and that still are, by executable name."""

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from docker_images import IMAGE, OTHER_IMAGE
+from docker_images import IMAGE
+from support import wait_for
 
-from pytest_triton_perf.cli import main
 from pytest_triton_perf.domain.levels import Load
 from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.errors import LoadError, MissingPartError, ServerError, UsageError
@@ -44,46 +44,25 @@ MODELS = {
     "sevens": "assert (x == 7).all(), f'not seven: {x.flat[0]}'",
     "slow": "time.sleep(4)",
 }
-SWEEP = """
-import pytest
-
-@pytest.mark.perf_sweep(model="add_sub", concurrency=[1, 2], variants=[{}, {"max_batch_size": 4}])
-@pytest.mark.perf_budget(min_throughput=1, max_cpu_memory_mb=4000)
-def test_first():
-    pass
-"""
-TROUBLED = """
-import pytest
-
-@pytest.mark.perf_sweep(model="add_sub", concurrency=[1])
-@pytest.mark.perf_budget(min_throughput=1)
-def test_first():
-    pass
-
-@pytest.mark.perf_sweep(model="troubled", concurrency=[1, 2])
-@pytest.mark.perf_budget(min_throughput=1)
-def test_troubled():
-    pass
-
-@pytest.mark.perf_sweep(model="untroubled", concurrency=[1])
-@pytest.mark.perf_budget(min_throughput=1)
-def test_last():
-    pass
-"""
+SDK_IMAGE = f"{IMAGE}-sdk"
 
 
-def plan(image=IMAGE, sdk_image=f"{IMAGE}-sdk", gpus="none", shm_size="256m"):
-    return ContainerPlan(image=image, sdk_image=sdk_image, gpus=gpus, shm_size=shm_size)
+def plan(gpus="none"):
+    return ContainerPlan(gpus=gpus, shm_size="256m")
 
 
-def launcher(**changes):
-    return DockerLauncher(plan(**changes), tell=lambda text: None)
+def launcher(sdk_image=SDK_IMAGE, gpus="none"):
+    return DockerLauncher({IMAGE: sdk_image}, plan(gpus), tell=lambda text: None)
+
+
+def spec(repository, *server_args, image=IMAGE):
+    return ServerSpec(repository=repository, image=image, server_args=server_args)
 
 
 @contextlib.contextmanager
-def started(repository, *server_args, **changes):
-    one = launcher(**changes)
-    server = one.start(ServerSpec(repository=repository, server_args=server_args))
+def started(repository, *server_args, sdk_image=SDK_IMAGE):
+    one = launcher(sdk_image)
+    server = one.start(spec(repository, *server_args))
     try:
         yield one, server
     finally:
@@ -105,7 +84,7 @@ def repository(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pair(docker_engine, triton_image, repository):
+def pair(docker_engine, built_image, repository):
     with started(repository) as both:
         yield both
 
@@ -154,7 +133,7 @@ def test_a_refused_variant_is_told_with_tritons_reason(server, repository):
 
 def test_both_containers_have_few_rights_and_are_labelled(docker_engine, server):
     both = containers_of(docker_engine, server)
-    assert [c.attrs["Config"]["Image"] for c in both] == [IMAGE, f"{IMAGE}-sdk"]
+    assert [c.attrs["Config"]["Image"] for c in both] == [IMAGE, SDK_IMAGE]
     for container in both:
         host = container.attrs["HostConfig"]
         assert (host["CapDrop"], host["CapAdd"], host["Privileged"]) == (["ALL"], None, False)
@@ -181,11 +160,11 @@ def test_the_description_names_the_images_and_their_digests(docker_engine, pair)
     digest = docker_engine.images.get(IMAGE).id
     assert pair[0].describe() == {
         "launch": "docker",
-        "image": IMAGE,
-        "digest": digest,
+        "images": {IMAGE: digest},
         "gpus": "none",
     }
-    assert pair[0].describe_toolbox()["digest"].startswith("sha256:")
+    sdk_digest = docker_engine.images.get(SDK_IMAGE).id
+    assert pair[0].describe_toolbox() == {"images": {SDK_IMAGE: sdk_digest}}
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
@@ -272,7 +251,7 @@ def test_a_toolbox_that_was_killed_is_told(generator, server, docker_engine):
 # -- starting and stopping
 
 
-def test_stop_removes_everything_and_keeps_the_log(docker_engine, triton_image, repository):
+def test_stop_removes_everything_and_keeps_the_log(docker_engine, built_image, repository):
     with started(repository) as (_, server):
         folder, made = server.toolbox.folder, containers_of(docker_engine, server)
         begun = time.monotonic()
@@ -285,15 +264,15 @@ def test_stop_removes_everything_and_keeps_the_log(docker_engine, triton_image, 
     assert not folder.exists()
 
 
-def test_a_server_that_ends_is_not_waited_for(docker_engine, triton_image, repository):
+def test_a_server_that_ends_is_not_waited_for(docker_engine, built_image, repository):
     begun = time.monotonic()
     with pytest.raises(ServerError, match=r"tritonserver exited with 1 before it was ready") as e:
-        launcher().start(ServerSpec(repository=repository, server_args=("--no-such-option",)))
+        launcher().start(spec(repository, "--no-such-option"))
     assert "unrecognized option '--no-such-option'" in str(e.value)
     assert time.monotonic() - begun < 30
 
 
-def test_a_port_of_the_users_is_published(docker_engine, triton_image, repository):
+def test_a_port_of_the_users_is_published(docker_engine, built_image, repository):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -302,47 +281,22 @@ def test_a_port_of_the_users_is_published(docker_engine, triton_image, repositor
         assert server.toolbox is None
 
 
-def test_mounts_and_variables_reach_the_server(docker_project, tmp_path):
-    (tmp_path / "weights").write_text("the real weights")
-    docker_project.model(
-        "asking",
-        "raise ValueError(open('/weights').read() + os.environ['WHOSE'])",
-    )
-    docker_project.tests(TROUBLED.replace("troubled", "asking"))
-    result = docker_project.run(
-        *(f"--triton-image={IMAGE}", f"--triton-mount={tmp_path}/weights:/weights"),
-        *("--triton-env=WHOSE= are mine=yes", "-k", "asking and not un"),
-    )
-    result.stdout.fnmatch_lines(["*the real weights are mine=yes*"])
-
-
-@pytest.mark.parametrize(
-    "given", ["--triton-mount=/no/such:/there", "--triton-mount=/tmp", "--triton-env=WHOSE"]
-)
-def test_a_wrong_mount_or_variable_is_a_usage_error(project, given):
-    project.tests(SWEEP)
-    result = project.run(given)
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    option, _, value = given.partition("=")
-    result.stderr.fnmatch_lines([f"*{option}: '{value}' is not valid; expected *"])
-
-
-def test_a_gpu_without_an_nvidia_runtime_is_told(docker_engine, triton_image, repository):
+def test_a_gpu_without_an_nvidia_runtime_is_told(docker_engine, built_image, repository):
     if "nvidia" in docker_engine.info()["Runtimes"]:
         pytest.skip("this engine has an NVIDIA runtime")
     with pytest.raises(ServerError, match="could not select device driver") as error:
-        launcher(gpus=("GPU-1234",)).start(ServerSpec(repository=repository))
+        launcher(gpus=("GPU-1234",)).start(spec(repository))
     assert "install the NVIDIA Container Toolkit" in str(error.value)
     assert "--triton-gpus=none" in str(error.value)
 
 
-def test_an_sdk_image_without_perf_analyzer_is_told(docker_engine, triton_image, repository):
+def test_an_sdk_image_without_perf_analyzer_is_told(docker_engine, built_image, repository):
     with pytest.raises(MissingPartError, match="perf_analyzer does not run in the image") as error:
-        launcher(sdk_image=IMAGE).start(ServerSpec(repository=repository))
+        launcher(sdk_image=IMAGE).start(spec(repository))
     assert "Hint: correct --triton-sdk-image" in str(error.value)
 
 
-def test_out_of_memory_is_told(docker_engine, triton_image):
+def test_out_of_memory_is_told(docker_engine, built_image):
     one = Container(docker_engine, plan(), {})
     try:
         # Written to, or the kernel gives it no memory.
@@ -395,7 +349,7 @@ def test_an_image_that_cannot_be_pulled_is_told(docker_engine, tag):
     image = f"127.0.0.1:9/no/such{tag if tag[0] == '@' else f':{tag}'}"
     told = []
     with pytest.raises(MissingPartError, match="is not on this machine and cannot be pulled: "):
-        DockerLauncher(plan(image=image), tell=told.append)
+        DockerLauncher({image: None}, plan(), tell=told.append)
     assert told == [f"pulling {image}"]
 
 
@@ -408,7 +362,7 @@ def test_the_sdk_image_stands_beside_the_server_image():
             sdk_image_of(image)
 
 
-def test_only_what_dead_processes_left_is_removed(docker_engine, triton_image, tmp_path):
+def test_only_what_dead_processes_left_is_removed(docker_engine, built_image, tmp_path):
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     mine = engine.this_process().split(" ")
     owner = " ".join([*mine[:2], str(child.pid), engine._start_time(child.pid)])
@@ -427,155 +381,6 @@ def test_only_what_dead_processes_left_is_removed(docker_engine, triton_image, t
     finally:
         for one in made.values():
             one.remove()
-
-
-# -- whole sessions
-
-
-@pytest.fixture
-def docker_project(docker_engine, triton_image, project):
-    """A project whose sessions leave no container."""
-    yield project
-    left = [container.name for container in engine.leftovers(docker_engine)]
-    assert left == []
-
-
-def results(project):
-    return json.loads((project.output / "results.json").read_text())
-
-
-def out(project):
-    return (project.path / "out.txt").read_text()
-
-
-def wait_for(condition, within=60.0):
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-
-
-def servers_of(project, client):
-    """Containers that serve the project's models."""
-    return [
-        container
-        for container in client.containers.list(ignore_removed=True)
-        if any(mount["Source"] == str(project.repository) for mount in container.attrs["Mounts"])
-    ]
-
-
-def hanging(project, client, *args):
-    """A session that measures a slow model, with a level finished."""
-    project.model("troubled", "time.sleep(0.04)")
-    project.model("untroubled", "pass")
-    project.tests(TROUBLED)
-    run = project.start(f"--triton-image={IMAGE}", "--triton-perf-max-seconds=60", *args)
-    wait_for(lambda: "troubled_config_default at concurrency 1: " in out(project))
-    return run
-
-
-@pytest.mark.parametrize("image", [IMAGE, OTHER_IMAGE])
-def test_a_sweep_has_the_shape_that_it_has_locally(docker_project, image):
-    docker_project.tests(SWEEP)
-    docker_project.run(f"--triton-image={image}").assert_outcomes(passed=2)
-    run = results(docker_project)
-    levels = [(m["variant"], m["concurrency"]) for m in run["measurements"]]
-    assert len(levels) == 4
-    assert all(m["cpu_memory_mb"] > 0 for m in run["measurements"])
-    assert {v["status"] for v in run["verdicts"]} == {"passed"}
-    server, load = run["environment"]["server"], run["environment"]["load_generator"]
-    assert (server["launch"], server["image"]) == ("docker", image)
-    assert server["digest"].startswith("sha256:")
-    assert load["image"] == f"{image}-sdk"
-    # Nothing of python's was written beside the models.
-    assert not list(docker_project.repository.rglob("__pycache__"))
-
-
-def test_a_perf_analyzer_of_this_machine_uses_the_published_ports(docker_project):
-    from pytest_triton_perf.load.perf_analyzer import find_perf_analyzer
-
-    binary = find_perf_analyzer(None)
-    script = docker_project.path / "perf_analyzer"
-    libraries = binary.env.get("LD_LIBRARY_PATH", "")
-    script.write_text(f'#!/bin/sh\nLD_LIBRARY_PATH={libraries} exec {binary.path} "$@"\n')
-    script.chmod(0o755)
-    docker_project.tests(SWEEP)
-    result = docker_project.run(
-        "--triton-launch=docker", f"--triton-image={IMAGE}", f"--perf-analyzer={script}"
-    )
-    result.assert_outcomes(passed=2)
-    assert results(docker_project)["environment"]["load_generator"]["path"] == str(script)
-
-
-def test_an_absent_image_is_one_usage_error(docker_project):
-    docker_project.tests(SWEEP)
-    result = docker_project.run("--triton-image=127.0.0.1:9/no/such:24.10-py3")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(
-        ["*127.0.0.1:9/no/such:24.10-py3 is not on this machine and cannot be pulled*"]
-    )
-
-
-def test_a_wrong_size_is_a_usage_error(project):
-    project.tests(SWEEP)
-    result = project.run("--triton-shm-size=much")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*--triton-shm-size: 'much' is not valid; expected a size*"])
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_session_keeps_what_it_measured(docker_project, docker_engine, number):
-    run = hanging(docker_project, docker_engine)
-    run.send_signal(number)
-    assert run.wait(30) == (2 if number == signal.SIGINT else 143), out(docker_project)
-    assert len(results(docker_project)["measurements"]) == 2
-    assert servers_of(docker_project, docker_engine) == []
-
-
-def test_what_a_killed_session_left_is_shown_and_removed_by_the_next(
-    docker_project, docker_engine, capsys
-):
-    run = hanging(docker_project, docker_engine)
-    (server,) = servers_of(docker_project, docker_engine)
-    assert server.name not in [c.name for c in engine.leftovers(docker_engine)]
-    run.kill()
-    run.wait()
-    left = engine.leftovers(docker_engine)
-    assert server.name in [container.name for container in left]
-    folders = [Path(container.labels[engine.FOLDER]) for container in left]
-    main(["doctor"])
-    assert f"sessions that were killed left {left[0].name}" in capsys.readouterr().out
-    docker_project.run(f"--triton-image={IMAGE}", "-k", "first").assert_outcomes(passed=1)
-    assert [folder for folder in folders if folder.exists()] == []
-
-
-def test_a_killed_container_is_an_error_and_the_next_test_gets_another(
-    docker_project, docker_engine
-):
-    run = hanging(docker_project, docker_engine)
-    (server,) = servers_of(docker_project, docker_engine)
-    server.kill()
-    assert run.wait(60) == 1
-    text = out(docker_project)
-    assert "concurrency 2: tritonserver was killed by SIGKILL; it was being measured" in text
-    assert "successfully loaded 'troubled'" in text
-    assert "Traceback" not in text
-    statuses = {v["test"].split("::")[1]: v["status"] for v in results(docker_project)["verdicts"]}
-    assert statuses == {
-        "test_first[default]": "passed",
-        "test_troubled[default]": "not_measured",
-        "test_last[default]": "passed",
-    }
-
-
-def test_a_session_leaves_another_that_runs_alone(docker_project, docker_engine):
-    run = hanging(docker_project, docker_engine)
-    (server,) = servers_of(docker_project, docker_engine)
-    launcher()
-    server.reload()
-    assert server.status == "running"
-    run.send_signal(signal.SIGINT)
-    assert run.wait(30) == 2
 
 
 class Wire:
@@ -615,7 +420,7 @@ while True:
 
 
 def test_an_engine_that_goes_away_is_told(
-    docker_engine, triton_image, repository, monkeypatch, tmp_path
+    docker_engine, built_image, repository, monkeypatch, tmp_path
 ):
     from docker.utils import parse_host
 
@@ -626,7 +431,7 @@ def test_an_engine_that_goes_away_is_told(
     monkeypatch.setenv("DOCKER_HOST", f"unix://{wire.path}")
     try:
         one = launcher()
-        server = one.start(ServerSpec(repository=repository))
+        server = one.start(spec(repository))
         made = containers_of(docker_engine, server)
         server.load(variant("echo"))
         wire.cut()

@@ -33,11 +33,11 @@ def running(client: "docker.DockerClient", image: str, *command: str, **kw: Any)
 
 
 @pytest.fixture(scope="module")
-def server(docker_engine: "docker.DockerClient", triton_image: str) -> "Iterator[Container]":
+def server(docker_engine: "docker.DockerClient", built_image: str) -> "Iterator[Container]":
     command = ["tritonserver", "--model-repository=/models", "--model-control-mode=explicit"]
     with running(
         docker_engine,
-        triton_image,
+        built_image,
         *command,
         "--load-model=add_sub",
         ipc_mode="shareable",
@@ -76,12 +76,12 @@ def test_a_python_model_answers_with_the_right_values(server: "Container") -> No
 
 
 def test_perf_analyzer_measures_from_inside_the_servers_network(
-    server: "Container", docker_engine: "docker.DockerClient", triton_image: str
+    server: "Container", docker_engine: "docker.DockerClient", built_image: str
 ) -> None:
     published_url(server)
     with running(
         docker_engine,
-        f"{triton_image}-sdk",
+        f"{built_image}-sdk",
         "sleep",
         "infinity",
         network_mode=f"container:{server.id}",
@@ -96,16 +96,16 @@ def test_perf_analyzer_measures_from_inside_the_servers_network(
 
 
 def test_the_second_image_is_another_one_with_the_same_server(
-    docker_engine: "docker.DockerClient", triton_image: str
+    docker_engine: "docker.DockerClient", built_image: str
 ) -> None:
-    one, other = (docker_engine.images.get(tag) for tag in (triton_image, OTHER_IMAGE))
+    one, other = (docker_engine.images.get(tag) for tag in (built_image, OTHER_IMAGE))
     assert one.id != other.id
     assert one.attrs["RootFS"] == other.attrs["RootFS"]
 
 
 def test_images_that_are_up_to_date_are_not_built_again(
-    docker_engine: "docker.DockerClient", triton_image: str, tmp_path: Path
+    docker_engine: "docker.DockerClient", built_image: str, tmp_path: Path
 ) -> None:
-    before = docker_engine.images.get(triton_image).id
+    before = docker_engine.images.get(built_image).id
     build_images(docker_engine, tmp_path)
-    assert docker_engine.images.get(triton_image).id == before
+    assert docker_engine.images.get(built_image).id == before

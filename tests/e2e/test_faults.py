@@ -3,11 +3,11 @@
 The project fixture checks after every test that no process of its run is left.
 """
 
-import json
 import signal
 import time
 
 import pytest
+from support import wait_for
 
 TWO_MODELS = """
 import pytest
@@ -29,27 +29,8 @@ def test_last():
 """
 
 
-def results(project):
-    return json.loads((project.output / "results.json").read_text())
-
-
 def measured(project):
-    return [(m["variant"], m["concurrency"]) for m in results(project)["measurements"]]
-
-
-def statuses(project):
-    return {v["test"].partition("::")[2]: v["status"] for v in results(project)["verdicts"]}
-
-
-def wait_for(condition, within=60.0):
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
-def out(project):
-    return (project.path / "out.txt").read_text()
+    return [(m["variant"], m["concurrency"]) for m in project.results()["measurements"]]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -57,12 +38,12 @@ def test_an_interrupted_session_keeps_what_it_measured(project, number):
     project.model("troubled", "time.sleep(0.1)")
     project.tests(TWO_MODELS)
     run = project.start("--triton-perf-max-seconds=60", "-k", "first or troubled")
-    wait_for(lambda: "troubled_config_default at concurrency 1: " in out(project))
+    wait_for(lambda: "troubled_config_default at concurrency 1: " in project.out())
     wait_for(lambda: project.processes("perf_analyzer"))
     run.send_signal(number)
-    assert run.wait(30) == (2 if number == signal.SIGINT else 143), out(project)
+    assert run.wait(30) == (2 if number == signal.SIGINT else 143), project.out()
     assert measured(project) == [("add_sub_config_default", 1), ("troubled_config_default", 1)]
-    assert statuses(project)["test_first[default]"] == "passed"
+    assert project.statuses()["test_first[default]"] == "passed"
 
 
 def test_a_killed_pytest_takes_server_and_load_with_it(project):
@@ -89,7 +70,7 @@ def test_a_killed_server_is_an_error_with_its_words_and_the_next_test_gets_anoth
         ]
     )
     result.stdout.no_fnmatch_line("*Traceback*")
-    assert statuses(project) == {
+    assert project.statuses() == {
         "test_first[default]": "passed",
         "test_last[default]": "passed",
         "test_last[max_batch_size=4]": "passed",
@@ -151,7 +132,7 @@ def test_stop_at_the_first_failure_keeps_results(project):
     result = project.run("-x")
     assert result.ret == 1
     assert "troubled_config_default" in {variant for variant, _ in measured(project)}
-    assert statuses(project)["test_troubled[default]"] == "failed"
+    assert project.statuses()["test_troubled[default]"] == "failed"
 
 
 def test_a_timeout_of_pytest_timeout_leaves_nothing_running(project):

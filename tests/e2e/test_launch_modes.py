@@ -1,7 +1,6 @@
 """One contract for every launch mode: the same sweep, the same results, the same errors."""
 
 import contextlib
-import json
 
 import pytest
 from docker_images import IMAGE
@@ -17,7 +16,7 @@ def mode(request, project):
     project.model("troubled", "raise ValueError('the weights are upside down')")
     with contextlib.ExitStack() as stack:
         if request.param == "docker":
-            request.getfixturevalue("triton_image")
+            request.getfixturevalue("built_image")
             yield ["--triton-launch=docker", f"--triton-image={IMAGE}"]
         elif request.param == "remote":
             launcher = LocalLauncher(find_server(), gpus="none")
@@ -26,10 +25,6 @@ def mode(request, project):
             yield [f"--triton-url={server.grpc_url},http://{server.http_url}"]
         else:
             yield ["--triton-launch=local"]
-
-
-def results(project):
-    return json.loads((project.output / "results.json").read_text())
 
 
 def test_the_same_sweep_gives_the_same_results(project, mode):
@@ -55,7 +50,7 @@ def test_the_same_sweep_gives_the_same_results(project, mode):
         """
     )
     project.run(*mode).assert_outcomes(passed=3)
-    data = results(project)
+    data = project.results()
     assert [(m["variant"], m["concurrency"], m["batch_size"]) for m in data["measurements"]] == [
         ("add_sub_config_default", 1, 1),
         ("add_sub_config_default", 2, 1),

@@ -1,6 +1,7 @@
 """A finished run to write reports of: made up, but shaped like a real one."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pytest_triton_perf.domain.budgets import Budget
@@ -153,12 +154,37 @@ def sample_run() -> Run:
         environment=ENVIRONMENT,
         sweeps=[*add_sub.sweeps, *resnet.sweeps],
         verdicts=[*add_sub.verdicts, *resnet.verdicts, *unmeasured.verdicts],
-        server_only={
-            "cpu_memory_mb": 151.3,
-            "gpus": {GPU: {"memory_mb": 431.5, "utilization_pct": 0.0, "power_w": 26.1}},
-        },
+        server_only=[
+            idle_server({GPU: {"memory_mb": 431.5, "utilization_pct": 0.0, "power_w": 26.1}})
+        ],
         wall_s=28.4,
         exit=1,
+    )
+
+
+def idle_server(
+    gpus: Mapping[str, Mapping[str, float]], image: str | None = None
+) -> dict[str, Any]:
+    """What a server took before a model was loaded."""
+    return {"image": image, "version": "2.51.0", "cpu_memory_mb": 151.3, "gpus": gpus}
+
+
+IMAGES = ("127.0.0.1:5000/tritonserver:24.10-py3", "127.0.0.1:5000/tritonserver:25.01-py3")
+
+
+def two_image_run() -> Run:
+    """The default and one more configuration of add_sub, each on two images."""
+    sweeps = [
+        replace(sweep(chosen, peak, 181.2), image=image, test=f"test_it.py::test[{image}-{n}]")
+        for image, peaks in zip(IMAGES, [(6000, 6400), (6600, 7200)], strict=True)
+        for n, (chosen, peak) in enumerate(
+            zip([variant("add_sub"), variant("add_sub", 0, count=2)], peaks, strict=True)
+        )
+    ]
+    return run_of(
+        sweeps,
+        [Budget.from_keyword("p99_latency_ms", 8)],
+        server_only=[idle_server({}, image) for image in IMAGES],
     )
 
 

@@ -51,11 +51,19 @@ def test_colours_are_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
     assert "\033" not in capsys.readouterr().out
 
 
-def test_only_a_required_part_that_is_missing_stops_a_run() -> None:
-    fine = Check(part="GPU", status="missing", found="none")
-    server = Check(part="tritonserver", status="missing", found="none", required=True)
-    assert can_measure([fine])
-    assert not can_measure([fine, server])
+@pytest.mark.parametrize(
+    ("ok", "can"),
+    [
+        (["tritonserver", "perf_analyzer"], True),
+        (["tritonserver"], False),
+        (["perf_analyzer"], False),
+        (["Docker engine"], True),
+    ],
+)
+def test_a_run_needs_both_tools_or_a_docker_engine(ok: list[str], can: bool) -> None:
+    parts = ["tritonserver", "perf_analyzer", "Docker engine", "GPU"]
+    checks = [Check(part=p, status="ok" if p in ok else "missing", found="") for p in parts]
+    assert can_measure(checks) is can
 
 
 @pytest.mark.parametrize("part", ["server", "perf_analyzer"])
@@ -65,6 +73,7 @@ def test_without_a_server_or_perf_analyzer_doctor_exits_1_and_says_the_command(
     def missing(explicit: Path | None) -> None:
         raise MissingPartError("nothing here. Install it: pip install something")
 
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
     module = {"server": "servers.embedded", "perf_analyzer": "load.perf_analyzer"}[part]
     monkeypatch.setattr(f"pytest_triton_perf.{module}.find_{part}", missing)
     assert main(["doctor"]) == 1

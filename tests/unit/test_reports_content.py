@@ -4,12 +4,14 @@ import pytest
 from sample_run import (
     ENVIRONMENT,
     GPU,
+    IMAGES,
     NO_GPU,
     add_sub_sweeps,
     measurement,
     run_of,
     sample_run,
     sweep,
+    two_image_run,
     variant,
 )
 
@@ -20,6 +22,7 @@ from pytest_triton_perf.domain.sweeps import Sweep
 from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.reports.content import (
     best_level,
+    best_note,
     environment_rows,
     facts,
     hardware,
@@ -29,7 +32,13 @@ from pytest_triton_perf.reports.content import (
     summary_sentence,
     tally,
 )
-from pytest_triton_perf.reports.tables import best_table, instances, level_table, verdict_table
+from pytest_triton_perf.reports.tables import (
+    best_table,
+    image_table,
+    instances,
+    level_table,
+    verdict_table,
+)
 
 
 def budget(at=None, **limits):
@@ -224,7 +233,7 @@ def test_instances_follow_tritons_rules(groups, gpu, expected):
 
 def test_columns_in_which_nothing_stands_are_left_out():
     run = run_of(add_sub_sweeps(), [budget(p99_latency_ms=50)])
-    assert verdict_table(run.verdicts).header == [
+    assert verdict_table(run, run.verdicts).header == [
         "Verdict", "Configuration", "Budget", "Measured", "Test",
     ]  # fmt: skip
     one = level_table(run, levels_of(run, "add_sub")[:5], {"client"})
@@ -234,10 +243,56 @@ def test_columns_in_which_nothing_stands_are_left_out():
 
 def test_notes_say_each_reason_once():
     run = run_of(add_sub_sweeps(), [])
-    assert missing_notes(levels_of(run, "add_sub")) == [
+    assert missing_notes(run, levels_of(run, "add_sub")) == [
         "GPU memory, GPU memory over idle server, GPU utilization and GPU power not measured: "
         + NO_GPU
     ]
+
+
+def test_images_are_compared_and_never_mixed_up():
+    run = two_image_run()
+    assert summary_sentence(run, "add_sub") == (
+        "In 20 measurements across 4 configurations, add_sub_config_0@25.01-py3 provides the best "
+        "throughput: 6583 infer/sec. This is a 9% gain over the default configuration on that "
+        "image (6034 infer/sec), under the given constraints."
+    )
+    assert best_note(run, "add_sub_config_0@24.10-py3") == (
+        "add_sub_config_0@24.10-py3 provides at best 5851 infer/sec at concurrency 16 under the "
+        "given constraints; the default configuration, 5486 infer/sec at concurrency 16."
+    )
+    assert [row[0] for row in best_table(run, "add_sub").rows] == [
+        "add_sub_config_0@25.01-py3",
+        "add_sub_config_default@25.01-py3",
+        "add_sub_config_0@24.10-py3",
+        "add_sub_config_default@24.10-py3",
+    ]
+    assert ("Images", f"{IMAGES[0]} and {IMAGES[1]}") in facts(run, "add_sub")
+
+
+def test_the_images_stand_side_by_side():
+    table = image_table(two_image_run(), "add_sub")
+    assert table.header == [
+        "Model Config Name", "Load",
+        "Throughput (infer/sec) @24.10-py3", "Throughput (infer/sec) @25.01-py3",
+        "p99 Latency (ms) @24.10-py3", "p99 Latency (ms) @25.01-py3",
+    ]  # fmt: skip
+    assert len(table.rows) == 10
+    assert table.rows[4] == [
+        "add_sub_config_default", "concurrency 16", "5,485.7", "6,034.3", "6.45", "5.86",
+    ]  # fmt: skip
+    assert image_table(sample_run(), "add_sub").rows == []
+
+
+def test_what_one_image_lacks_is_not_made_up():
+    run = two_image_run()
+    table = image_table(dataclasses.replace(run, sweeps=run.sweeps[:3]), "add_sub")
+    assert [row[3] for row in table.rows[5:]] == ["–"] * 5
+    best = summary_sentence(dataclasses.replace(run, sweeps=run.sweeps[1:]), "add_sub")
+    assert "over the default configuration on that image" in best
+    alone = dataclasses.replace(run, sweeps=[run.sweeps[0], run.sweeps[3]])
+    assert "The default configuration on that image was not measured." in summary_sentence(
+        alone, "add_sub"
+    )
 
 
 def test_the_tally_counts_the_worst_first():

@@ -4,7 +4,18 @@ import json
 import math
 
 import pytest
-from sample_run import ENVIRONMENT, GPU, add_sub_sweeps, run_of, sample_run, sweep, variant
+from sample_run import (
+    ENVIRONMENT,
+    GPU,
+    IMAGES,
+    add_sub_sweeps,
+    idle_server,
+    run_of,
+    sample_run,
+    sweep,
+    two_image_run,
+    variant,
+)
 
 from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.levels import Load
@@ -15,6 +26,7 @@ from pytest_triton_perf.options import REPORTS
 from pytest_triton_perf.reports import check_output, write_reports
 from pytest_triton_perf.reports.names import safe_name
 
+IMAGE_TAGS = ("24.10-py3", "25.01-py3")
 QUICK = ("json", "csv", "md")
 NASTY = '../<script>alert("1")</script> | `add` 덧셈 $x_1^2$'
 
@@ -105,20 +117,37 @@ def test_the_gpu_csv_has_a_row_per_level_and_gpu(written):
 def test_the_server_csv(written):
     assert (written / "results" / "metrics-server-only.csv").read_text().splitlines() == [
         "Model,GPU UUID,GPU Memory Usage (MB),GPU Utilization (%),GPU Power Usage (W),"
-        "CPU Memory Usage (MB)",
-        f"triton-server,{GPU},431.5,0.0,26.1,151.3",
+        "CPU Memory Usage (MB),Image",
+        f"triton-server,{GPU},431.5,0.0,26.1,151.3,",
     ]
 
 
 def test_on_a_cpu_the_csvs_keep_their_headers_and_the_server_its_row(tmp_path):
-    run = run_of(add_sub_sweeps()[:1], [], server_only={"cpu_memory_mb": 151.3})
+    run = run_of(add_sub_sweeps()[:1], [], server_only=[idle_server({})])
     assert write_reports(run, tmp_path, QUICK) == []
     assert header_of(tmp_path / "results" / "metrics-model-gpu.csv").startswith("Model,GPU UUID,")
     rows = rows_of(tmp_path / "results" / "metrics-server-only.csv")
-    assert [list(row.values()) for row in rows] == [["triton-server", "", "", "", "", "151.3"]]
+    assert [list(row.values()) for row in rows] == [["triton-server", "", "", "", "", "151.3", ""]]
     inference = rows_of(tmp_path / "results" / "metrics-model-inference.csv")
     # No budget: nothing to satisfy.
     assert {row["Satisfies Constraints"] for row in inference} == {""}
+
+
+def test_two_images_have_files_columns_and_tables_of_their_own(tmp_path):
+    assert write_reports(two_image_run(), tmp_path, REPORTS) == []
+    names = {f"add_sub_config_{n}@{tag}" for n in ("0", "default") for tag in IMAGE_TAGS}
+    assert {path.name for path in (tmp_path / "plots" / "detailed").iterdir()} == names
+    assert {path.name for path in (tmp_path / "reports" / "detailed").iterdir()} == names
+    inference = rows_of(tmp_path / "results" / "metrics-model-inference.csv")
+    assert [row["Image"] for row in inference] == [IMAGES[0]] * 10 + [IMAGES[1]] * 10
+    server = rows_of(tmp_path / "results" / "metrics-server-only.csv")
+    assert [row["Image"] for row in server] == list(IMAGES)
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    markdown = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    for column in ("@24.10-py3", "@25.01-py3"):
+        assert f"Throughput (infer/sec) {column}" in page
+        assert f"Throughput (infer/sec) {column}" in markdown
+    assert "| add_sub_config_default@25.01-py3 | p99 latency ≤ 8 ms" in markdown
 
 
 def test_request_rates_have_their_column(tmp_path):

@@ -5,7 +5,16 @@ import warnings
 import matplotlib as mpl
 import pytest
 from PIL import Image
-from sample_run import NO_GPU, add_sub_sweeps, crowd_run, measurement, run_of, sample_run, variant
+from sample_run import (
+    NO_GPU,
+    add_sub_sweeps,
+    crowd_run,
+    measurement,
+    run_of,
+    sample_run,
+    two_image_run,
+    variant,
+)
 
 from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.levels import Load
@@ -43,6 +52,17 @@ def test_the_pictures_and_their_names():
         assert image.format == "PNG"
         assert image.width > 800
         assert len(image.convert("RGB").getcolors(1 << 24)) > 10
+
+
+def test_each_image_has_its_line_and_its_name(words):
+    pictures = plots.draw(two_image_run())
+    assert len(pictures) == 2 + 4
+    legend = [text for text in words[0] if "config" in text or "other" in text]
+    assert legend == [
+        "add_sub_config_0@25.01-py3", "add_sub_config_0@24.10-py3",
+        "add_sub_config_default@25.01-py3", "add_sub_config_default@24.10-py3",
+    ]  # fmt: skip
+    assert any("add_sub_config_0@24.10-py3: server latency" in text for text in words[2:][1])
 
 
 def test_a_picture_says_what_it_shows(words):

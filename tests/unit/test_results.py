@@ -21,7 +21,7 @@ def a_run() -> Run:
         environment={"cpu": "a CPU"},
         sweeps=[sweep],
         verdicts=[judge(budget, sweep, LOADS) for budget in budgets],
-        server_only={"cpu_memory_mb": 80.0, "gpus": {}},
+        server_only=[{"image": None, "version": "2.51.0", "cpu_memory_mb": 80.0, "gpus": {}}],
         wall_s=12.5,
         exit=1,
     )
@@ -45,6 +45,41 @@ def test_the_shape_of_the_contract():
     assert verdict["status"] == "failed"
 
 
+def on_images(*images: str) -> Run:
+    run = a_run()
+    return replace(
+        run,
+        sweeps=[replace(run.sweeps[0], image=image) for image in images],
+        verdicts=[replace(run.verdicts[0], image=image) for image in images],
+        server_only=[{**run.server_only[0], "image": image} for image in images],
+    )
+
+
+def test_the_same_variant_on_two_images_stays_two_configurations():
+    run = on_images("r/t:24.10", "r/t:25.01")
+    data = json.loads(json.dumps(to_json(run)))
+    assert from_json(data) == run
+    assert [row["image"] for row in data["measurements"][::4]] == ["r/t:24.10", "r/t:25.01"]
+    assert [row["image"] for row in data["verdicts"]] == ["r/t:24.10", "r/t:25.01"]
+    assert list(data["variants"]) == ["m_config_0@24.10", "m_config_0@25.01"]
+    assert list(run.configurations) == ["m_config_0@24.10", "m_config_0@25.01"]
+
+
+def test_on_one_image_a_variants_name_says_enough():
+    run = on_images("r/t:24.10")
+    assert list(run.configurations) == ["m_config_0"]
+    assert {row["image"] for row in to_json(run)["measurements"]} == {"r/t:24.10"}
+
+
+def test_workers_that_measured_other_images_are_merged():
+    one, other = on_images("r/t:24.10"), on_images("r/t:25.01")
+    newer = {**other.server_only[0], "version": "2.54.0"}
+    merged = merge([one, replace(other, server_only=[newer])])
+    assert merged.images == ["r/t:24.10", "r/t:25.01"]
+    assert merged.server_only == [*one.server_only, newer]
+    assert merged.environment["triton"] == {"version": "2.51.0, 2.54.0"}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -59,9 +94,9 @@ def test_a_file_that_cannot_be_read_says_why(change, message):
 
 
 def test_parts_of_a_session_are_merged_in_order():
-    first, second = a_run(), replace(a_run(), wall_s=20.0, exit=0, server_only={})
+    first, second = a_run(), replace(a_run(), wall_s=20.0, exit=0, server_only=[])
     merged = merge([Run(environment={}, sweeps=[], verdicts=[]), first, second])
     assert len(merged.sweeps) == 2
-    assert merged.environment == {"cpu": "a CPU"}
+    assert merged.environment == {"cpu": "a CPU", "triton": {"version": "2.51.0"}}
     assert merged.server_only == first.server_only
     assert (merged.wall_s, merged.exit) == (20.0, 1)
