@@ -1,43 +1,39 @@
 """One session's measuring: servers, sweeps, verdicts, and the run that they add up to."""
 
 import contextlib
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pytest_triton_perf.collection import PerfTest
-from pytest_triton_perf.domain.levels import Estimate, Load, Measurement
-from pytest_triton_perf.domain.metrics import find_metric, percentile_of
 from pytest_triton_perf.domain.names import with_image
 from pytest_triton_perf.domain.results import Run
 from pytest_triton_perf.domain.sweeps import Sweep
-from pytest_triton_perf.domain.variants import Variant
-from pytest_triton_perf.domain.verdicts import Verdict, judge
-from pytest_triton_perf.errors import LoadError, ServerError, TritonPerfError
-from pytest_triton_perf.load.base import LoadGenerator, LoadReport
-from pytest_triton_perf.probes.base import Reading, over_idle, totals
-from pytest_triton_perf.probes.sampler import Sampler
+from pytest_triton_perf.domain.verdicts import Verdict
+from pytest_triton_perf.errors import TritonPerfError
+from pytest_triton_perf.load.base import LoadGenerator
+from pytest_triton_perf.measuring import Rules
+from pytest_triton_perf.probes.watch import Watch
 from pytest_triton_perf.progress import Progress
-from pytest_triton_perf.servers.base import Launcher, RunningServer, ServerSpec, tail
+from pytest_triton_perf.servers.base import Launcher, RunningServer, ServerSpec
+from pytest_triton_perf.sweeping import SweepRun
 
 
 @dataclass(kw_only=True)
 class _Watched:
-    """The running server, what watches it, and what it took before any model was loaded."""
+    """The running server, and what watches it."""
 
     spec: ServerSpec
     server: RunningServer
-    sampler: Sampler
-    idle: Reading
+    watch: Watch
 
 
 class PerfSession:
     """What the tests of one pytest process share: one server at a time, and the results.
 
     The concrete parts come from ``fixtures.compose``; only their protocols are known here.
-    ``watch`` makes the sampler for a server, ``turn`` is held while a sweep is measured,
-    ``max_seconds`` is the measuring time of one sweep, and ``images`` are those of all tests.
+    ``watch`` makes what watches a server, ``turn`` is held while a sweep is measured, ``rules``
+    say how long it may be, and ``images`` are those of all tests.
     """
 
     def __init__(
@@ -45,9 +41,9 @@ class PerfSession:
         *,
         launcher: Launcher,
         generator: LoadGenerator,
-        watch: Callable[[RunningServer], Sampler],
+        watch: Callable[[RunningServer], Watch],
         turn: contextlib.AbstractContextManager[Any],
-        max_seconds: float,
+        rules: Rules,
         environment: Mapping[str, Any],
         images: Sequence[str],
         progress: Progress,
@@ -56,15 +52,13 @@ class PerfSession:
         self._generator = generator
         self._watch = watch
         self._turn = turn
-        self._max_seconds = max_seconds
+        self._rules = rules
         self._environment = dict(environment)
         self._images = images
         self._progress = progress
         self._current: _Watched | None = None
         self._server_only: dict[str | None, Mapping[str, Any]] = {}
-        self._sweeps: dict[str, Sweep] = {}
-        self._verdicts: dict[str, list[Verdict]] = {}
-        self._why_not: dict[str, str] = {}
+        self._runs: dict[str, SweepRun] = {}
 
     def server(self, spec: ServerSpec) -> RunningServer:
         """The running server for ``spec``; another one, or a dead one, is replaced.
@@ -80,40 +74,33 @@ class PerfSession:
         Raises:
             MissingPartError, ServerError, LoadError: a level could not be measured.
         """
-        measured: list[Measurement] = []
-        self._sweeps[test.nodeid] = _sweep(test, test.variant, measured)
+        sweeping = self._runs[test.nodeid] = self._sweep_run(test)
         try:
             with self._turn:
                 watched = self._watched(test.server)
-                self._progress.step(f"loading {self._name(test)}")
-                config = watched.server.load(test.variant)
-                served = replace(test.variant, config=config)
-                self._sweeps[test.nodeid] = sweep = _sweep(test, served, measured)
-                for measurement in self._levels(test, watched):
-                    measured.append(measurement)
+                sweeping.measure(watched.server, watched.watch)
         except TritonPerfError as error:
-            self._why_not[test.nodeid] = str(error).partition("\n")[0]
+            sweeping.ended_early(error)
             raise
         finally:
-            self._progress.dropped(len(test.sweep.loads) - len(measured))
+            self._progress.dropped(sweeping.levels_left)
             self._progress.clear()
-        return sweep
+        return sweeping.sweep
 
     def judge(self, test: PerfTest) -> list[tuple[Verdict, Sweep]]:
         """The verdict on each budget of a test, with the sweep it rests on."""
-        sweep = self._sweeps.get(test.nodeid) or _sweep(test, test.variant, [])
-        why = self._why_not.get(test.nodeid, "")
-        verdicts = [judge(budget, sweep, test.sweep.loads, why) for budget in test.budgets]
-        self._verdicts[test.nodeid] = verdicts
-        return [(verdict, sweep) for verdict in verdicts]
+        sweeping = self._runs.setdefault(test.nodeid, self._sweep_run(test))
+        return [(verdict, sweeping.sweep) for verdict in sweeping.judge()]
 
     def sweep(self, test: PerfTest) -> Sweep | None:
         """What was measured for a test, as far as it got."""
-        return self._sweeps.get(test.nodeid)
+        sweeping = self._runs.get(test.nodeid)
+        return None if sweeping is None else sweeping.sweep
 
     def verdicts(self, test: PerfTest) -> list[Verdict]:
         """The verdicts that ``judge`` last gave for a test."""
-        return self._verdicts.get(test.nodeid, [])
+        sweeping = self._runs.get(test.nodeid)
+        return [] if sweeping is None else sweeping.verdicts
 
     def server_log(self) -> str:
         """What the current server has written so far; empty where none runs."""
@@ -124,8 +111,8 @@ class PerfSession:
         return Run(
             environment=self._environment,
             server_only=list(self._server_only.values()),
-            sweeps=[sweep for sweep in self._sweeps.values() if sweep.measurements],
-            verdicts=[verdict for verdicts in self._verdicts.values() for verdict in verdicts],
+            sweeps=[run.sweep for run in self._runs.values() if run.sweep.measurements],
+            verdicts=[verdict for run in self._runs.values() for verdict in run.verdicts],
             wall_s=wall_s,
             exit=exit_status,
         )
@@ -133,7 +120,7 @@ class PerfSession:
     def begin_stop(self) -> None:
         """Ask the server to end without waiting for it."""
         if self._current is not None:
-            self._current.sampler.stop()
+            self._current.watch.stop()
             self._current.server.begin_stop()
 
     def stop(self) -> None:
@@ -141,7 +128,7 @@ class PerfSession:
         current, self._current = self._current, None
         if current is not None:
             try:
-                current.sampler.stop()
+                current.watch.stop()
             finally:
                 current.server.stop()
 
@@ -156,73 +143,25 @@ class PerfSession:
             self._progress.step("starting Triton")
             server = self._launcher.start(spec)
             try:
-                sampler = self._watch(server).__enter__()
-                idle = sampler.read_now()
+                watch = self._watch(server)
+                watch.start()
             except BaseException:
                 server.stop()
                 raise
-            self._current = _Watched(spec=spec, server=server, sampler=sampler, idle=idle)
+            self._current = _Watched(spec=spec, server=server, watch=watch)
             self._server_only[spec.image] = {
                 "image": spec.image,
                 "version": server.version,
-                "cpu_memory_mb": idle.cpu_memory_mb,
-                "gpus": {uuid: dict(gpu) for uuid, gpu in idle.gpus.items()},
+                "cpu_memory_mb": watch.idle.cpu_memory_mb,
+                "gpus": {uuid: dict(gpu) for uuid, gpu in watch.idle.gpus.items()},
             }
         return self._current
 
-    def _levels(self, test: PerfTest, watched: _Watched) -> Iterator[Measurement]:
-        """Measure the levels one by one; each may use its share of the time that is left."""
-        loads, traffic, server = test.sweep.loads, test.sweep.traffic, watched.server
-        url = server.grpc_url if traffic.protocol == "grpc" else server.http_url
-        deadline = time.monotonic() + self._max_seconds
-        for index, load in enumerate(loads):
-            where = f"{self._name(test)} at {load}"
-            self._progress.step(where)
-            share = (deadline - time.monotonic()) / (len(loads) - index)
-            try:
-                if index == 0:
-                    self._generator.warm_up(traffic, load, url=url, max_seconds=share / 2)
-                    share = (deadline - time.monotonic()) / len(loads)
-                report = self._generator.run(traffic, load, url=url, max_seconds=share)
-            except LoadError as error:
-                if how := server.ended():
-                    raise ServerError(
-                        f"{where}: tritonserver {how}; it was being measured. Its last words:\n"
-                        f"{tail(server.logs())}"
-                    ) from error
-                raise LoadError(f"{where}: {error}") from error
-            seen = watched.sampler.summary(report.started, report.ended)
-            measurement = _measurement(load, report, over_idle(seen, watched.idle))
-            self._progress.finished(f"{where}: {_short(measurement)}")
-            yield measurement
-
-
-def _sweep(test: PerfTest, variant: Variant, measured: list[Measurement]) -> Sweep:
-    return Sweep(test=test.nodeid, variant=variant, image=test.server.image, measurements=measured)
-
-
-def _measurement(load: Load, report: LoadReport, seen: Reading) -> Measurement:
-    values = {**report.values, **totals(seen)}
-    missing = {
-        name: why for name, why in {**seen.missing, **report.missing}.items() if name not in values
-    }
-    return Measurement(
-        load=load,
-        requests=report.requests,
-        wall_s=round(report.ended - report.started, 3),
-        values={name: Estimate(value=value) for name, value in values.items()},
-        missing=missing,
-        gpus=seen.gpus,
-        notes=(*report.notes, *seen.notes),
-    )
-
-
-def _short(measurement: Measurement) -> str:
-    """Throughput and the highest percentile, for a progress line."""
-    tails = [name for name in measurement.values if percentile_of(name)]
-    shown = ["throughput", *tails[-1:]]
-    metrics = [find_metric(name) for name in shown if name in measurement.values]
-    return ", ".join(
-        f"{metric.label} {metric.format(measurement.values[metric.name].value)}"
-        for metric in metrics
-    )
+    def _sweep_run(self, test: PerfTest) -> SweepRun:
+        return SweepRun(
+            test,
+            name=with_image(test.variant.name, test.server.image, self._images),
+            rules=self._rules,
+            generator=self._generator,
+            progress=self._progress,
+        )

@@ -12,6 +12,7 @@ import pytest
 from pytest_triton_perf.domain.names import listed, nearest
 from pytest_triton_perf.errors import MissingPartError, UsageError
 from pytest_triton_perf.options import DEFAULT_IMAGE, OPTIONS, REPORTS
+from pytest_triton_perf.probes.triton_metrics import MetricsEndpoint
 from pytest_triton_perf.servers.remote import Remote, parse_urls
 
 _OPTIONS = {option.name: option for option in OPTIONS}
@@ -26,8 +27,9 @@ class Settings:
     budget passes on it, ``confidence`` that of printed intervals (0.95), and ``inconclusive``
     what an undecided budget does to its test: ``"warn"``, ``"fail"`` or ``"pass"``. A path or an
     image that was not given is ``None``. ``remote`` is the running Triton to use, ``None`` where
-    one is to be started. ``no_server`` is why ``auto`` became ``docker`` although no image was
-    given, empty where it did not.
+    one is to be started; ``metrics`` is its metrics endpoint, ``None`` where that was not given.
+    ``no_server`` is why ``auto`` became ``docker`` although no image was given, empty where it
+    did not.
     """
 
     launch: str
@@ -48,6 +50,7 @@ class Settings:
     confidence: float
     inconclusive: str
     remote: Remote | None
+    metrics: MetricsEndpoint | None
     no_server: str = ""
 
     @classmethod
@@ -59,6 +62,7 @@ class Settings:
         """
         read = _Reader(config)
         read.check_choices()
+        remote = _remote(read)
         return cls(
             launch=read.text("triton_launch"),
             image=read.given("triton_image"),
@@ -77,7 +81,8 @@ class Settings:
             floor_seconds=_number(read, "triton_perf_floor_seconds"),
             confidence=_number(read, "triton_perf_confidence", below=1),
             inconclusive=read.text("triton_perf_inconclusive"),
-            remote=_remote(read),
+            remote=remote,
+            metrics=_metrics(remote),
         )
 
     def decided(self, *, image_given: bool) -> "Settings":
@@ -162,9 +167,12 @@ def _remote(read: _Reader) -> Remote | None:
             "where it is started"
         )
     found = parse_urls(urls)
+    metrics_url = read.given("triton_metrics_url") or ""
+    encrypted = any(endpoint.tls for endpoint in found.values())
+    encrypted |= metrics_url.startswith("https://")
     files = {name: read.path(f"triton_tls_{name}") for name in ("ca", "cert", "key")}
     for name, file in files.items():
-        if file is not None and not any(endpoint.tls for endpoint in found.values()):
+        if file is not None and not encrypted:
             raise UsageError(
                 f"--triton-tls-{name}: nothing in --triton-url={urls} is encrypted; write "
                 "grpcs://host:port or https://host:port"
@@ -176,10 +184,18 @@ def _remote(read: _Reader) -> Remote | None:
     return Remote(
         grpc=found.get("grpc"),
         http=found.get("http"),
-        metrics_url=read.given("triton_metrics_url") or "",
+        metrics_url=metrics_url,
         ca=files["ca"],
         certificate=files["cert"],
         key=files["key"],
+    )
+
+
+def _metrics(remote: Remote | None) -> MetricsEndpoint | None:
+    if remote is None or not remote.metrics_url:
+        return None
+    return MetricsEndpoint.at(
+        remote.metrics_url, ca=remote.ca, certificate=remote.certificate, key=remote.key
     )
 
 

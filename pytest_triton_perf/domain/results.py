@@ -1,7 +1,7 @@
 """A finished run as plain data, and ``results.json``: its shape on disk."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pytest_triton_perf.domain.budgets import Budget
@@ -14,6 +14,7 @@ from pytest_triton_perf.domain.metrics import (
 )
 from pytest_triton_perf.domain.names import with_image
 from pytest_triton_perf.domain.sweeps import Sweep
+from pytest_triton_perf.domain.timelines import Curve, MemoryTimeline, Phase
 from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.domain.verdicts import Verdict
 from pytest_triton_perf.errors import UsageError
@@ -98,6 +99,11 @@ def to_json(run: Run) -> dict[str, Any]:
         "measurements": [
             _measurement_to_json(sweep, m) for sweep in run.sweeps for m in sweep.measurements
         ],
+        "memory_timelines": [
+            {"test": sweep.test, "variant": sweep.variant.name, **asdict(sweep.memory)}
+            for sweep in run.sweeps
+            if sweep.memory is not None
+        ],
         "verdicts": [_verdict_to_json(verdict) for verdict in run.verdicts],
         "comparisons": [],
     }
@@ -119,6 +125,11 @@ def from_json(data: Mapping[str, Any]) -> Run:
         for row in data["measurements"]:
             key = (row["test"], row["variant"], row["image"])
             sweeps.setdefault(key, []).append(_measurement_from_json(row))
+        # A results.json of before there were timelines has none.
+        memory = {
+            (row["test"], row["variant"]): _timeline_from_json(row)
+            for row in data.get("memory_timelines", ())
+        }
         return Run(
             environment=data["environment"],
             server_only=data["server_only"],
@@ -130,6 +141,7 @@ def from_json(data: Mapping[str, Any]) -> Run:
                     variant=_variant_from_json(variants[variant, image]),
                     image=image,
                     measurements=measurements,
+                    memory=memory.get((test, variant)),
                 )
                 for (test, variant, image), measurements in sweeps.items()
             ],
@@ -223,6 +235,14 @@ def _measurement_from_json(row: Mapping[str, Any]) -> Measurement:
         gpus=row["gpu"],
         notes=tuple(row["notes"]),
         faults=tuple(row["faults"]),
+    )
+
+
+def _timeline_from_json(row: Mapping[str, Any]) -> MemoryTimeline:
+    return MemoryTimeline(
+        phases=[Phase(**phase) for phase in row["phases"]],
+        curves={name: Curve(**curve) for name, curve in row["curves"].items()},
+        gpus={uuid: Curve(**curve) for uuid, curve in row["gpus"].items()},
     )
 
 

@@ -171,14 +171,15 @@ def _summary(run: Run, model: str, pictures: Mapping[str, bytes]) -> Page:
 def _detailed(run: Run, name: str, pictures: Mapping[str, bytes]) -> Page:
     variant = run.configurations[name][-1].variant
     levels = configurations_of(run, variant.model)[name]
-    breakdown = f"detailed/{safe_name(name)}/latency_breakdown.png"
+    plots = f"detailed/{safe_name(name)}"
     return partial(
         render,
         "detailed_report.html.j2",
         name=name,
         sentence=best_note(run, name),
         facts=[*facts(run, variant.model), ("Changes", overrides_text(variant))],
-        breakdown_plot=pictures.get(breakdown),
+        breakdown_plot=pictures.get(f"{plots}/latency_breakdown.png"),
+        memory_plot=pictures.get(f"{plots}/memory_timeline.png"),
         client=level_table(run, levels, {"client"}),
         server=level_table(run, levels, {"server", "process", "gpu"}),
         verdicts=verdict_table(run, (v for v in by_badness(run) if run.configuration(v) == name)),

@@ -14,7 +14,7 @@ STATISTICS = tuple(f"domain/{name}.py" for name in ("segments", "pooling", "esti
 """What is imported only when something is judged, and so may import numpy at its top."""
 HEAVY = {
     *("docker", "pynvml", "pandas", "matplotlib", "pdfkit", "fpdf", "scipy", "psutil"),
-    *("tritonclient", "jinja2", "google", "filelock", "numpy", "yaml"),
+    *("tritonclient", "jinja2", "google", "filelock", "numpy", "yaml", "prometheus_client"),
 }
 
 
