@@ -39,6 +39,7 @@ def compose(settings: "Settings", images: Sequence[str], progress: "Progress") -
 
     from pytest_triton_perf.environment import describe
     from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer
+    from pytest_triton_perf.measuring import Rules
     from pytest_triton_perf.probes.base import Probe, Unseen
     from pytest_triton_perf.probes.cross_check import CrossCheck
     from pytest_triton_perf.probes.nvml import NvmlProbe
@@ -72,7 +73,11 @@ def compose(settings: "Settings", images: Sequence[str], progress: "Progress") -
         generator=generator,
         watch=watch,
         turn=FileLock(Path(tempfile.gettempdir()) / f"triton-perf-{getuid()}.lock"),
-        max_seconds=settings.max_seconds,
+        rules=Rules(
+            max_seconds=settings.max_seconds,
+            floor_seconds=settings.floor_seconds,
+            confidence=settings.confidence,
+        ),
         environment=describe(server=server, load_generator=generator.describe()),
         images=images,
         progress=progress,

@@ -132,9 +132,6 @@ class PerfSession:
             finally:
                 current.server.stop()
 
-    def _name(self, test: PerfTest) -> str:
-        return with_image(test.variant.name, test.server.image, self._images)
-
     def _watched(self, spec: ServerSpec) -> _Watched:
         current = self._current
         if current is not None and (current.spec != spec or not current.server.alive()):

@@ -57,7 +57,7 @@ def _model(run: Run, model: str, pictures: Mapping[str, bytes]) -> dict[str, Any
             for name in configurations_of(run, model)
         ],
         "timelines": [
-            (v.name, pictures.get(f"detailed/{safe_name(v.name)}/memory_timeline.png"))
-            for v in variants_of(run, model)
+            (name, pictures.get(f"detailed/{safe_name(name)}/memory_timeline.png"))
+            for name in configurations_of(run, model)
         ],
     }
