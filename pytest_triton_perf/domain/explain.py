@@ -1,6 +1,8 @@
 """A budget or an assert that failed, in the words of the person who must act."""
 
 from pytest_triton_perf.domain.budgets import Budget
+from pytest_triton_perf.domain.levels import Estimate
+from pytest_triton_perf.domain.metrics import Metric
 from pytest_triton_perf.domain.sweeps import Figure, Level, Sweep
 from pytest_triton_perf.domain.tables import percent, ramp_table
 from pytest_triton_perf.domain.verdicts import Verdict
@@ -30,6 +32,26 @@ def verdict_text(verdict: Verdict) -> str:
         return f"{status}: {verdict.reason}"
     measured = f"{status}: {verdict.budget.metric.format(verdict.observed)} at {verdict.load}"
     return f"{measured}, {verdict.reason}" if verdict.reason else measured
+
+
+def estimate_text(metric: Metric, estimate: Estimate) -> str:
+    """A figure with its interval: ``23.1 ms [21.8, 25.9]``.
+
+    An end that the data cannot bound is 0 or ∞, followed by about how many more requests it
+    needs.
+    """
+    text = metric.format(estimate.value)
+    if estimate.ci is None:
+        return text
+    low, high = estimate.ci
+    text += f" [{'0' if low is None else metric.number(low)}, "
+    text += "∞)" if high is None else f"{metric.number(high)}]"
+    return text if estimate.needs is None else f"{text} {needs_text(estimate.needs)}"
+
+
+def needs_text(requests: int) -> str:
+    """``needs about 1,900 more requests``."""
+    return f"needs about {float(f'{requests:.2g}'):,.0f} more request{'s' * (requests != 1)}"
 
 
 def _level_of(sweep: Sweep, verdict: Verdict) -> Level | None:
