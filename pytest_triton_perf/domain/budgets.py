@@ -83,8 +83,8 @@ class Decision:
 
     ``ci`` is the interval that this look decides with: it is wider than the one printed.
     ``needs`` is about how many more requests would decide, ``None`` where no number would or
-    where it is not requests that are missing. ``leaning`` is what the figures alone say,
-    before the floors and before a second look had to agree.
+    where it is not requests that are missing. ``leaning`` is what the figures of these
+    ``requests`` alone say, before the floors and before a second look had to agree.
     """
 
     status: Outcome
@@ -92,4 +92,5 @@ class Decision:
     ci: Interval | None = None
     needs: int | None = None
     leaning: Outcome = "undecided"
+    requests: int = 0
     reason: str = ""

@@ -7,6 +7,7 @@ however they depend on each other (Bonferroni).
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.special import betaincinv
@@ -66,37 +67,39 @@ def decide(
     if not sample.requests.size:
         return Decision(status="undecided", reason=why_unusable(segments))
     tail = alpha / looks
-    if percentile := percentile_of(budget.metric.name):
+    name = budget.metric.name
+    if percentile := percentile_of(name):
         decision = _on_percentile(budget, segments, sample, percentile, tail)
-    elif budget.metric.name == "avg_latency_ms" and sample.failed:
+    elif name == "avg_latency_ms" and sample.failed:
         reason = f"{failures(sample)}, and count as over any limit"
         decision = Decision(status="failed", leaning="failed", reason=reason)
     else:
-        figure = throughput if budget.metric.name == "throughput" else average_ms
+        figure = throughput if name == "throughput" else average_ms
         decision = _by_interval(budget, sample, figure(sample, tail))
-        if decision.leaning != "undecided" and (
-            previous is None or previous.leaning != decision.leaning
-        ):
+        if decision.leaning != "undecided" and not _agree(previous, decision):
             return _withheld(decision, "the next look has to agree")
-    if decision.leaning == "passed":
-        seconds = sum(segment.seconds for segment in segments)
-        if seconds < pass_seconds or len(segments) < pass_segments:
-            return _withheld(
-                decision,
-                f"a pass takes {pass_seconds:g} s of load in {pass_segments} segments, so far "
-                f"there are {seconds:.1f} s in {len(segments)}",
-            )
+    used = [segment for segment in segments if not segment.steady.reason]
+    seconds = sum(segment.seconds for segment in used)
+    if decision.leaning == "passed" and (seconds < pass_seconds or len(used) < pass_segments):
+        return _withheld(
+            decision,
+            f"a pass takes {pass_seconds:g} s of load in {pass_segments} segments, so far "
+            f"there are {seconds:.1f} s in {len(used)}",
+        )
     return decision
 
 
-def _withheld(decision: Decision, reason: str) -> Decision:
-    return Decision(
-        status="undecided",
-        observed=decision.observed,
-        ci=decision.ci,
-        leaning=decision.leaning,
-        reason=reason,
+def _agree(previous: Decision | None, decision: Decision) -> bool:
+    """Whether the look before, at fewer requests, leant the same way."""
+    return (
+        previous is not None
+        and previous.leaning == decision.leaning
+        and previous.requests < decision.requests
     )
+
+
+def _withheld(decision: Decision, reason: str) -> Decision:
+    return replace(decision, status="undecided", reason=reason)
 
 
 def _on_percentile(
@@ -112,7 +115,7 @@ def _on_percentile(
     share = np.count_nonzero(sample.latency_s > limit_s) / count
     factor = inflation(sample, percentile, tail, limit_s)
     if factor is None:
-        return Decision(status="undecided", observed=observed, reason=_few(count))
+        return Decision(status="undecided", observed=observed, requests=count, reason=_few(count))
     leaning = _test_share(share, count / factor.now, allowed, tail)
     return Decision(
         status=leaning,
@@ -120,6 +123,7 @@ def _on_percentile(
         ci=percentile_interval_ms(sample, percentile, tail, factor),
         needs=_needs(share, count, factor.later, allowed, tail) if leaning == "undecided" else None,
         leaning=leaning,
+        requests=count,
         reason=f"{failures(sample)}: they count as over any limit" if sample.failed else "",
     )
 
@@ -168,6 +172,7 @@ def _by_interval(budget: Budget, sample: Pool, figure: Estimate | str) -> Decisi
             observed=figure.value,
             ci=figure.ci,
             needs=figure.needs,
+            requests=count,
             reason=reason,
         )
     below, above = high <= budget.limit, low >= budget.limit
@@ -184,5 +189,10 @@ def _by_interval(budget: Budget, sample: Pool, figure: Estimate | str) -> Decisi
         times = (half / gap) ** 2
         needs = math.ceil((times - 1) * count) if 1 < times <= _FURTHEST else None
     return Decision(
-        status=leaning, observed=figure.value, ci=figure.ci, needs=needs, leaning=leaning
+        status=leaning,
+        observed=figure.value,
+        ci=figure.ci,
+        needs=needs,
+        leaning=leaning,
+        requests=count,
     )

@@ -1,6 +1,8 @@
 """A budget or an assert that failed, in the words of the person who must act."""
 
 from pytest_triton_perf.domain.budgets import Budget
+from pytest_triton_perf.domain.levels import Estimate
+from pytest_triton_perf.domain.metrics import estimate_text
 from pytest_triton_perf.domain.sweeps import Figure, Level, Sweep
 from pytest_triton_perf.domain.tables import percent, ramp_table
 from pytest_triton_perf.domain.verdicts import Verdict
@@ -33,7 +35,7 @@ def verdict_text(verdict: Verdict) -> str:
 
 
 def _measured(observed: float, verdict: Verdict) -> str:
-    return verdict.budget.metric.with_interval(observed, verdict.ci)
+    return estimate_text(verdict.budget.metric, Estimate(value=observed, ci=verdict.ci))
 
 
 def _level_of(sweep: Sweep, verdict: Verdict) -> Level | None:

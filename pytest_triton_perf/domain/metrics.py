@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from pytest_triton_perf.domain.levels import Interval
+from pytest_triton_perf.domain.levels import Estimate
 from pytest_triton_perf.domain.names import nearest
 from pytest_triton_perf.errors import UsageError
 
@@ -41,15 +41,6 @@ class Metric:
         """The value alone, with more digits where it is small."""
         digits = self.digits if abs(value) >= 10 else max(self.digits, 2)
         return f"{value:,.{digits}f}"
-
-    def with_interval(self, value: float, ci: Interval | None) -> str:
-        """The value with its interval: ``23.1 ms [21.8, 25.9]``, ``23.1 ms [21.8, ∞)``."""
-        if ci is None:
-            return self.format(value)
-        low, high = ci
-        left = "(0" if low is None else f"[{self.number(low)}"
-        right = "∞)" if high is None else f"{self.number(high)}]"
-        return f"{self.format(value)} {left}, {right}"
 
     def violates(self, value: float, limit: float) -> bool:
         """Whether ``value`` breaks a budget of ``limit``; a value equal to the limit is within."""
@@ -176,3 +167,23 @@ def find_metric(name: str) -> Metric:
         return _latency(name, f"{label} latency", label, f"{label} Latency (ms)")
     known = [*METRICS, *(percentile_name(p) for p in (50, 90, 95, 99))]
     raise UsageError(f"unknown metric {name!r}{nearest(name, known)}")
+
+
+def estimate_text(metric: Metric, estimate: Estimate) -> str:
+    """A figure with its interval: ``23.1 ms [21.8, 25.9]``.
+
+    An end that the data cannot bound is 0 or ∞, followed by about how many more requests it
+    needs.
+    """
+    text = metric.format(estimate.value)
+    if estimate.ci is None:
+        return text
+    low, high = estimate.ci
+    text += f" [{'0' if low is None else metric.number(low)}, "
+    text += "∞)" if high is None else f"{metric.number(high)}]"
+    return text if estimate.needs is None else f"{text} {needs_text(estimate.needs)}"
+
+
+def needs_text(requests: int) -> str:
+    """``needs about 1,900 more requests``."""
+    return f"needs about {float(f'{requests:.2g}'):,.0f} more request{'s' * (requests != 1)}"

@@ -26,6 +26,9 @@ _CLOCK_SLACK_S = 0.25
 
 _CLOCK_GRAIN_S = 1e-6
 
+_EVEN = 1e-6
+"""Latencies that differ by a smaller share are the same but for rounding."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
@@ -225,8 +228,9 @@ def mser5(latency_s: Numbers) -> int | None:
 
     MSER-5 (K. P. White, M. J. Cobb and S. C. Spratt, "A comparison of five steady-state
     truncation heuristics for simulation", WSC 2000) on the logarithm of latency, winsorised at
-    its 5th and 95th percentile so that single stragglers do not decide. What it would cut by
-    chance stays: the front has to lie outside of all stretches of its length in the rest.
+    its 5th and 95th percentile so that single stragglers do not decide. It would also cut off
+    a burst of slow requests in the first half, and these are no warm-up: only where the very
+    first requests are unlike those of any other twentieth of the rest is anything left out.
     """
     size = latency_s.size // 5
     finite = latency_s[np.isfinite(latency_s) & (latency_s > 0)]
@@ -234,20 +238,20 @@ def mser5(latency_s: Numbers) -> int | None:
         return 0
     low, high = np.percentile(finite, [5, 95])
     batches = np.log(np.clip(latency_s[: size * 5], low, high)).reshape(size, 5).mean(axis=1)
+    if np.ptp(batches) < _EVEN:
+        return 0
     batches -= batches.mean()
     left = np.arange(size, 0, -1)
     tail_sum = np.cumsum(batches[::-1])[::-1]
     tail_squares = np.cumsum(batches[::-1] ** 2)[::-1]
     scores = (tail_squares - tail_sum**2 / left) / left**2
     cut = int(np.argmin(scores[: size // 2 + 1]))
-    if cut == size // 2:
-        return None
-    if not cut:
+    length = max(1, (size - cut) // 20)
+    stretches = (size - cut) // length
+    rest = batches[cut : cut + stretches * length].reshape(stretches, length).mean(axis=1)
+    if not cut or rest.min() <= batches[:length].mean() <= rest.max():
         return 0
-    stretches = (size - cut) // cut
-    rest = batches[cut : cut + stretches * cut].reshape(stretches, cut).mean(axis=1)
-    front = batches[:cut].mean()
-    return 0 if rest.min() <= front <= rest.max() else cut * 5
+    return None if cut == size // 2 else cut * 5
 
 
 def _trend(latency_s: Numbers) -> str:
@@ -257,7 +261,7 @@ def _trend(latency_s: Numbers) -> str:
         return ""
     size = finite.size // 20
     means = finite[: size * 20].reshape(20, size).mean(axis=1)
-    if np.ptp(means) == 0:
+    if np.ptp(means) < _EVEN * means.mean():
         return ""
     ranks = np.argsort(np.argsort(means))
     rho = 1 - 6 * float(np.sum((ranks - np.arange(20)) ** 2)) / (20 * (20**2 - 1))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.levels import Interval, Load, Measurement
-from pytest_triton_perf.domain.metrics import METRICS, Metric, find_metric
+from pytest_triton_perf.domain.metrics import METRICS, Metric, estimate_text, find_metric
 from pytest_triton_perf.domain.names import listed, nearest
 from pytest_triton_perf.domain.tables import ramp_table
 from pytest_triton_perf.domain.timelines import MemoryTimeline
@@ -36,7 +36,7 @@ class Figure(float):
         return figure
 
     def __str__(self) -> str:
-        return self.metric.with_interval(float(self), self.ci)
+        return estimate_text(self.metric, self.level.measurement.values[self.metric.name])
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from builders import LOADS, ramp
 
 from pytest_triton_perf.domain.budgets import Budget, Decision
 from pytest_triton_perf.domain.levels import Estimate, Load
-from pytest_triton_perf.domain.metrics import find_metric
+from pytest_triton_perf.domain.metrics import estimate_text, find_metric
 from pytest_triton_perf.domain.sweeps import Sweep
 from pytest_triton_perf.domain.tables import figure
 from pytest_triton_perf.domain.verdicts import judge
@@ -97,11 +97,11 @@ def test_a_disturbed_machine_does_not_excuse_memory() -> None:
         (Estimate(value=23.1), "23.10 ms", "23.10"),
         (Estimate(value=23.1, ci=(21.8, 25.9)), "23.10 ms [21.80, 25.90]", "23.10 ±12.1%"),
         (Estimate(value=23.1, ci=(21.8, None)), "23.10 ms [21.80, ∞)", "23.10 ±∞"),
-        (Estimate(value=23.1, ci=(None, None)), "23.10 ms (0, ∞)", "23.10 ±∞"),
+        (Estimate(value=23.1, ci=(None, None)), "23.10 ms [0, ∞)", "23.10 ±∞"),
         (Estimate(value=0.0, ci=(0.0, 1.0)), "0.00 ms [0.00, 1.00]", "0.00"),
     ],
 )
 def test_an_interval_for_people(estimate: Estimate, text: str, cell: str) -> None:
     p99 = find_metric("p99_latency_ms")
-    assert p99.with_interval(estimate.value, estimate.ci) == text
+    assert estimate_text(p99, estimate) == text
     assert figure(p99, estimate) == cell
