@@ -21,14 +21,14 @@ _PATIENCE_S = 5.0
 _MEANS = {"utilization_pct": "gpu_utilization_pct", "power_w": "power_w"}
 """What is averaged over time, with its metric; of everything else the peak counts."""
 
-_Sample = tuple[float, Reading]
-"""When it was taken (``time.monotonic()``), and what was read."""
+Sample = tuple[float, Reading]
+"""When it was taken (``time.monotonic()``, in seconds), and what was read."""
 
 
 @dataclass(kw_only=True)
 class _Source:
     probe: Probe
-    samples: deque[_Sample]
+    samples: deque[Sample]
     due: float = 0.0
     lost: tuple[float, Exception] | None = None
 
@@ -93,6 +93,16 @@ class Sampler:
         if empty:
             self._read_once_more()
         return self._reading(start, end)
+
+    def series(self, start: float, end: float) -> list[list[Sample]]:
+        """The samples from ``start`` to ``end`` (``time.monotonic()``) as they were taken.
+
+        One list per probe, in the order of the probes, each oldest first; empty where the probe
+        has no sample there. A reading holds only what its probe reads (so a GPU can be in several
+        lists, each with other keys), and ``None`` for what it could not read.
+        """
+        with self._state:
+            return [_inside(source.samples, start, end) for source in self._sources]
 
     def read_now(self) -> Reading:
         """A reading of this moment, as for the idle server; waits for it, at most 5 s."""
@@ -189,11 +199,11 @@ def _part(source: _Source, start: float, end: float) -> Reading:
     )
 
 
-def _inside(samples: Iterable[_Sample], start: float, end: float) -> list[_Sample]:
+def _inside(samples: Iterable[Sample], start: float, end: float) -> list[Sample]:
     return [sample for sample in samples if start <= sample[0] <= end]
 
 
-def _summarize(samples: Sequence[_Sample], start: float) -> Reading:
+def _summarize(samples: Sequence[Sample], start: float) -> Reading:
     readings = [reading for _, reading in samples]
     keys = {(uuid, key) for r in readings for uuid, gpu in r.gpus.items() for key in gpu}
     gpus: dict[str, dict[str, float | None]] = {uuid: {} for r in readings for uuid in r.gpus}

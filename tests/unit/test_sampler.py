@@ -72,6 +72,23 @@ def test_memory_is_the_peak_of_the_samples_of_the_interval_alone() -> None:
         assert sampler.summary(start, end) == Reading(cpu_memory_mb=300)
 
 
+def test_the_series_of_each_probe_are_its_samples_of_the_interval() -> None:
+    memory, device = ram(900, 100, 300), Scripted(GPU, gpu(memory_mb=7))
+    with Sampler([memory, device], period_s=ONLY_WHEN_ASKED) as sampler:
+        first_sample(device)
+        start = time.monotonic()
+        sampler.read_now()
+        sampler.read_now()
+        end = time.monotonic()
+        sampler.read_now()
+        first, second = sampler.series(start, end)
+        assert sampler.series(start, start) == [[], []]
+    assert [reading.cpu_memory_mb for _, reading in first] == [100, 300]
+    assert [reading for _, reading in second] == [gpu(memory_mb=7)] * 2
+    times = [at for at, _ in first]
+    assert start <= times[0] < times[1] <= end
+
+
 def test_utilization_and_power_are_means_over_time() -> None:
     probe = Scripted(GPU, gpu(), gpu(utilization_pct=0, power_w=100), gpu(utilization_pct=90))
     with Sampler([probe], period_s=ONLY_WHEN_ASKED) as sampler:
