@@ -31,6 +31,7 @@ def compose(settings: "Settings", progress: "Progress") -> "PerfSession":
 
     from filelock import FileLock
 
+    from pytest_triton_perf.domain.metrics import PROCESS_METRICS
     from pytest_triton_perf.environment import describe
     from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer
     from pytest_triton_perf.probes.base import Probe, Unseen
@@ -44,10 +45,12 @@ def compose(settings: "Settings", progress: "Progress") -> "PerfSession":
         if settings.remote is not None:
             return Sampler([Unseen(UNSEEN)])
         gpus = () if settings.gpus == "none" else settings.gpus
-        probes: list[Probe] = [NvmlProbe(server.pid, gpus)]
-        if server.pid is not None:
-            probes.append(ProcessProbe(server.pid))
-        return Sampler(probes)
+        processes: Probe = (
+            Unseen("the server's processes are not on this host", PROCESS_METRICS)
+            if server.pid is None
+            else ProcessProbe(server.pid)
+        )
+        return Sampler([NvmlProbe(server.pid, gpus), processes])
 
     launcher, runner = _launcher_and_runner(settings, progress)
     generator = PerfAnalyzer(runner)

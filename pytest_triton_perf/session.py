@@ -84,6 +84,8 @@ class PerfSession:
                 watched = self._watched(test.server)
                 self._progress.step(f"loading {test.variant.name}")
                 config = watched.server.load(test.variant)
+                # The variant's processes are known from here on, and counted in its first level.
+                watched.sampler.read_now()
                 served = replace(test.variant, config=config)
                 self._sweeps[test.nodeid] = sweep = _sweep(test, served, measured)
                 for measurement in self._levels(test, watched):
@@ -195,14 +197,18 @@ def _sweep(test: PerfTest, variant: Variant, measured: list[Measurement]) -> Swe
 
 
 def _measurement(load: Load, report: LoadReport, seen: Reading) -> Measurement:
-    values = {**report.values, **totals(seen)}
+    wall_s = report.ended - report.started
+    inferences = report.values.get("throughput", 0.0) * wall_s
+    values = {**report.values, **totals(seen, inferences=inferences)}
     missing = {
         name: why for name, why in {**seen.missing, **report.missing}.items() if name not in values
     }
+    if "energy_per_inference_j" not in values:
+        missing.setdefault("energy_per_inference_j", "there is no throughput to relate energy to")
     return Measurement(
         load=load,
         requests=report.requests,
-        wall_s=round(report.ended - report.started, 3),
+        wall_s=round(wall_s, 3),
         values={name: Estimate(value=value) for name, value in values.items()},
         missing=missing,
         gpus=seen.gpus,

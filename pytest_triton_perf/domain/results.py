@@ -8,6 +8,7 @@ from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.levels import Estimate, Load, Measurement
 from pytest_triton_perf.domain.metrics import (
     GPU_METRICS,
+    PROCESS_METRICS,
     SERVER_TIMES,
     percentile_name,
     percentile_of,
@@ -124,7 +125,7 @@ def _estimate_from_json(data: Mapping[str, Any]) -> Estimate:
     return Estimate(value=data["value"], ci=None if ci is None else (ci[0], ci[1]))
 
 
-_PROBED = ("cpu_memory_mb", *GPU_METRICS)
+_PROBED = (*PROCESS_METRICS, *GPU_METRICS)
 
 
 def _measurement_to_json(sweep: Sweep, measurement: Measurement) -> dict[str, Any]:
@@ -162,7 +163,7 @@ def _measurement_from_json(row: Mapping[str, Any]) -> Measurement:
     }
     values = {name: _estimate_from_json(e) for name, e in found.items() if e is not None}
     plain = {f"{part}_ms": value for part, value in row["server_ms"].items()}
-    plain |= {name: row[name] for name in _PROBED}
+    plain |= {name: row.get(name) for name in _PROBED}
     values |= {name: Estimate(value=v) for name, v in plain.items() if v is not None}
     return Measurement(
         load=Load(

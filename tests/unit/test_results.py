@@ -32,6 +32,13 @@ def test_results_survive_a_round_trip_through_json():
     assert from_json(json.loads(json.dumps(to_json(run)))) == run
 
 
+def test_a_file_of_before_there_was_a_metric_is_read():
+    data = to_json(a_run())
+    for row in data["measurements"]:
+        del row["cpu_utilization_pct"], row["energy_per_inference_j"]
+    assert from_json(data) == a_run()
+
+
 def test_the_shape_of_the_contract():
     data = to_json(a_run())
     row = data["measurements"][-1]
