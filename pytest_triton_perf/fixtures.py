@@ -37,6 +37,7 @@ def compose(settings: "Settings", images: Sequence[str], progress: "Progress") -
 
     from filelock import FileLock
 
+    from pytest_triton_perf.domain.metrics import PROCESS_METRICS
     from pytest_triton_perf.environment import describe
     from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer
     from pytest_triton_perf.measuring import Rules
@@ -53,15 +54,17 @@ def compose(settings: "Settings", images: Sequence[str], progress: "Progress") -
     def watch(server: "RunningServer") -> Watch:
         if settings.metrics is not None:
             endpoint = TritonMetricsProbe(settings.metrics)
-            return Watch(Sampler([endpoint], period_s=0.25), reviewer=endpoint, ours=False)
+            return Watch(Sampler([endpoint]), reviewer=endpoint, ours=False)
         if settings.remote is not None:
             return Watch(Sampler([Unseen(UNSEEN)]), ours=False)
         gpus = () if settings.gpus == "none" else settings.gpus
-        probes: list[Probe] = [NvmlProbe(server.pid, gpus)]
-        if server.pid is not None:
-            probes.append(ProcessProbe(server.pid))
+        processes: Probe = (
+            Unseen("the server's processes are not on this host", PROCESS_METRICS)
+            if server.pid is None
+            else ProcessProbe(server.pid)
+        )
         cross_check = CrossCheck(MetricsEndpoint.at(server.metrics_url))
-        return Watch(Sampler(probes), reviewer=cross_check)
+        return Watch(Sampler([NvmlProbe(server.pid, gpus), processes]), reviewer=cross_check)
 
     launcher, runner = _launcher_and_runner(settings, images, progress)
     generator = PerfAnalyzer(runner)

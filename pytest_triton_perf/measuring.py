@@ -103,8 +103,9 @@ class Measuring:
         self.levels: list[MeasuredLevel] = []
         self._loads = loads
         self._auto = auto
-        # The others (memory, power …) are compared as they are: more load tells no more of them.
         self._budgets = [budget for budget in budgets if budget.metric.source == "client"]
+        # The others (memory, power …) are compared as they are, after the least load that counts.
+        self._compared = [budget for budget in budgets if budget.metric.source != "client"]
         self._rules = rules
         self._make = make
         self._done = done
@@ -171,6 +172,8 @@ class Measuring:
 
     def _is_open(self, level: MeasuredLevel) -> bool:
         """Whether more load on this level may still change a verdict."""
+        if level.looks == 1 and any(level.load.matches(budget.at) for budget in self._compared):
+            return True
         return level.looks < self._rules.looks and any(
             decision.status == "undecided" and not self._is_broken(budget)
             for budget, decision in level.decisions.items()

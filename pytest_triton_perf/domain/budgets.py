@@ -19,9 +19,12 @@ _BUDGETS = {
     "avg_latency_ms": "avg_latency_ms",
     "min_throughput": "throughput",
     "max_gpu_memory_mb": "gpu_memory_mb",
+    "max_gpu_memory_delta_mb": "gpu_memory_delta_mb",
     "max_cpu_memory_mb": "cpu_memory_mb",
     "max_gpu_utilization_pct": "gpu_utilization_pct",
+    "max_cpu_utilization_pct": "cpu_utilization_pct",
     "max_power_w": "power_w",
+    "max_energy_per_inference_j": "energy_per_inference_j",
 }
 """Budget keyword -> metric; latency percentiles go by the metric's own name."""
 

@@ -3,7 +3,21 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
+
+GpuFigures: TypeAlias = Mapping[str, float | str | None]
+"""What was read of one GPU or MIG instance, over an interval; ``None`` is "not measured".
+
+* ``memory_mb`` (the device), ``process_memory_mb`` (the server's own processes),
+  ``memory_delta_mb`` (over the idle server) and ``temperature_c``: the peak. MB are 10**6 bytes.
+* ``memory_source``: which of the two memories counts, ``"process"`` where the driver can tell the
+  server's processes apart, else ``"device"``. The delta is of the processes where it can tell
+  them apart on the idle server too.
+* ``utilization_pct``, ``power_w``, ``sm_clock_mhz``: the mean over time.
+* ``energy_j``: joules of the interval (of one sample: the counter of the GPU).
+* ``throttle_reasons``: why the clocks were held down, in words; empty where they were not.
+* ``other_processes``: the peak number of processes on the GPU that are not the server's.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +93,10 @@ class Measurement:
     """What one load level of one sweep gave; plain data.
 
     ``values`` is keyed by metric name. A metric that was asked for and could not be measured
-    is absent from ``values`` and has its reason, in words, in ``missing``. ``gpus`` holds one
-    mapping of GPU metrics per GPU UUID, each value or ``None``. ``notes`` are remarks that a
-    reader of the figures must see (few samples, a drift). ``faults`` are what disturbed the
-    measurement so much that a limit missed under it proves nothing.
+    is absent from ``values`` and has its reason, in words, in ``missing``. ``gpus`` holds the
+    ``GpuFigures`` of each GPU UUID. ``notes`` are remarks that a reader of the figures must see
+    (few samples, a drift). ``faults`` are what disturbed the measurement so much that a limit
+    missed under it proves nothing.
     """
 
     load: Load
@@ -90,7 +104,7 @@ class Measurement:
     wall_s: float
     values: Mapping[str, Estimate]
     missing: Mapping[str, str] = field(default_factory=dict)
-    gpus: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    gpus: Mapping[str, GpuFigures] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
 

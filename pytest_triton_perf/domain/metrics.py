@@ -125,6 +125,16 @@ _FIXED = (
         column="GPU Power Usage (W)",
     ),
     Metric(
+        name="energy_per_inference_j",
+        label="GPU energy per inference",
+        short="J/infer",
+        unit="J",
+        better="lower",
+        source="gpu",
+        column="GPU Energy per Inference (J)",
+        digits=4,
+    ),
+    Metric(
         name="cpu_memory_mb",
         label="CPU memory",
         short="CPU MB",
@@ -133,12 +143,22 @@ _FIXED = (
         source="process",
         column="CPU Memory Usage (MB)",
     ),
+    Metric(
+        name="cpu_utilization_pct",
+        label="CPU utilization",
+        short="CPU %",
+        unit="%",
+        better="lower",
+        source="process",
+        column="CPU Utilization (%)",
+    ),
 )
 
 METRICS: dict[str, Metric] = {m.name: m for m in _FIXED}
 
 SERVER_TIMES = ("queue_ms", "compute_input_ms", "compute_infer_ms", "compute_output_ms")
 GPU_METRICS = tuple(m.name for m in _FIXED if m.source == "gpu")
+PROCESS_METRICS = tuple(m.name for m in _FIXED if m.source == "process")
 
 _PERCENTILE = re.compile(r"p([1-9][0-9]?)_latency_ms")
 

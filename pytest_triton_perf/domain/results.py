@@ -8,6 +8,7 @@ from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.levels import Estimate, Load, Measurement
 from pytest_triton_perf.domain.metrics import (
     GPU_METRICS,
+    PROCESS_METRICS,
     SERVER_TIMES,
     percentile_name,
     percentile_of,
@@ -123,10 +124,9 @@ def from_json(data: Mapping[str, Any]) -> Run:
         for row in data["measurements"]:
             key = (row["test"], row["variant"], row["image"])
             sweeps.setdefault(key, []).append(_measurement_from_json(row))
-        # A results.json of before there were timelines has none.
         memory = {
             (row["test"], row["variant"]): _timeline_from_json(row)
-            for row in data.get("memory_timelines", ())
+            for row in data["memory_timelines"]
         }
         return Run(
             environment=data["environment"],
@@ -178,7 +178,7 @@ def _estimate_from_json(data: Mapping[str, Any]) -> Estimate:
     return Estimate(value=data["value"], ci=None if ci is None else (ci[0], ci[1]))
 
 
-_PROBED = ("cpu_memory_mb", *GPU_METRICS)
+_PROBED = (*PROCESS_METRICS, *GPU_METRICS)
 
 
 def _measurement_to_json(sweep: Sweep, measurement: Measurement) -> dict[str, Any]:

@@ -1,25 +1,31 @@
 """GPUs through NVML, the library of the NVIDIA driver (``pynvml``, package nvidia-ml-py)."""
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pytest_triton_perf.domain.metrics import GPU_METRICS
 from pytest_triton_perf.errors import UsageError
 from pytest_triton_perf.probes.base import Reading, SourceLost
-from pytest_triton_perf.probes.process import ProcessTree
-
-_MB = 10**6
+from pytest_triton_perf.probes.gpu_figures import MB, MEMORY, PROCESSES, SLOW, Figure, memory_info
+from pytest_triton_perf.probes.process import DearCall, ProcessTree
 
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 """A constant of the kernel (``PROC_PID_INIT_INO``)."""
 
+_SLOW_PERIOD_S = 0.25
+"""How often is read what NVML itself renews no oftener than a few times a second."""
+
+_LISTING_SHARE = 0.001
+"""The part of one CPU core that listing the processes of the GPUs may take."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GpuInfo:
-    """A GPU of this machine. MB are 10**6 bytes."""
+    """A GPU of this machine, or an instance of one that MIG divides. MB are 10**6 bytes."""
 
     uuid: str
     name: str
@@ -27,7 +33,10 @@ class GpuInfo:
 
 
 def find_gpus() -> list[GpuInfo]:
-    """The GPUs that NVML finds; none where there is no driver (``why_no_gpu`` says why)."""
+    """The GPUs that NVML finds; none where there is no driver (``why_no_gpu`` says why).
+
+    Of a GPU with MIG switched on, its instances: CUDA uses nothing else of it.
+    """
     import pynvml
 
     try:
@@ -36,7 +45,7 @@ def find_gpus() -> list[GpuInfo]:
                 GpuInfo(
                     uuid=uuid,
                     name=pynvml.nvmlDeviceGetName(handle),
-                    memory_total_mb=_memory_info(handle).total / _MB,
+                    memory_total_mb=memory_info(handle).total / MB,
                 )
                 for uuid, handle in _devices().items()
             ]
@@ -50,7 +59,7 @@ def why_no_gpu() -> str:
 
     try:
         with _nvml():
-            return "" if _devices() else "the NVIDIA driver finds no GPU"
+            return "" if _devices() else _why_no_device()
     except pynvml.NVMLError as error:
         return _words(error)
 
@@ -66,24 +75,44 @@ def driver_version() -> str | None:
         return None
 
 
+@dataclass(kw_only=True)
+class _Draft:
+    """A reading that is being made."""
+
+    gpus: dict[str, dict[str, float | str | None]]
+    missing: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
 class NvmlProbe:
-    """Memory, utilisation and power of GPUs, by UUID.
+    """Memory, utilisation, power, energy, temperature and clocks of GPUs, by UUID.
 
     ``pid`` is the root of the server's process tree, ``None`` where it is not on this host.
-    ``gpus`` are the UUIDs to watch, or ``"all"``. Without a GPU every reading says why all is
-    missing. Utilisation is NVML's own mean over its last period (1/6 s to 1 s), so it lags.
+    ``gpus`` are the UUIDs of GPUs or MIG instances to watch, or ``"all"``. Without a GPU every
+    reading says why all is missing.
+
+    Memory is read at every reading. So are the processes, unless this takes too much CPU time,
+    and the rest is read four times a second; what was not read is left out of a reading.
+    Utilisation is NVML's own mean over its last period (1/6 s to 1 s), so it lags. A MIG instance
+    gives its memory and its processes alone.
 
     Raises:
         UsageError: a UUID that was asked for is not there.
     """
 
+    name = "NVML"
+    period_s = 0.05
     metrics: tuple[str, ...] = GPU_METRICS
 
     def __init__(self, pid: int | None, gpus: Literal["all"] | Sequence[str] = "all") -> None:
         import pynvml
 
         self._tree = None if pid is None else ProcessTree(pid)
+        self._sees_host_pids = _in_initial_pid_namespace()
         self._handles: dict[str, Any] = {}
+        self._slow_due = 0.0
+        self._listed = DearCall(_LISTING_SHARE)
+        self._refused: dict[tuple[str, str], str] = {}
         self._open = False
         self._absent = ""
         if not gpus:
@@ -93,10 +122,9 @@ class NvmlProbe:
             pynvml.nvmlInit()
             self._open = True
             self._handles = _devices()
+            self._absent = "" if self._handles else _why_no_device()
         except pynvml.NVMLError as error:
             self._absent = _words(error)
-        else:
-            self._absent = "" if self._handles else "the NVIDIA driver finds no GPU"
         if gpus != "all":
             self._select(gpus)
 
@@ -108,7 +136,7 @@ class NvmlProbe:
             raise UsageError(f"--triton-gpus: no GPU {', '.join(unknown)} here: {found}")
         self._handles = {uuid: self._handles[uuid] for uuid in gpus}
 
-    def read(self) -> Reading:
+    def read(self, *, fresh: bool = False) -> Reading:
         """The state of every watched GPU now.
 
         Raises:
@@ -117,57 +145,116 @@ class NvmlProbe:
         if self._absent:
             return Reading(missing=dict.fromkeys(self.metrics, self._absent))
         if self._tree is not None:
-            self._tree.root()
-        gpus: dict[str, dict[str, float | None]] = {}
-        missing: dict[str, str] = {}
-        notes: list[str] = []
-        for uuid, handle in self._handles.items():
-            gpu = gpus[uuid] = {}
-            for key, metric, question in (
-                ("memory_mb", "gpu_memory_mb", _used_mb),
-                ("utilization_pct", "gpu_utilization_pct", _utilization_pct),
-                ("power_w", "power_w", _power_w),
-            ):
-                gpu[key], why = _ask(uuid, handle, question)
-                if why:
-                    missing[metric] = why
-            gpu["process_memory_mb"], why = self._process_memory(uuid, handle)
-            if why and gpu["memory_mb"] is not None:
-                notes.append(
-                    f"the memory of GPU {uuid} is that of the whole device, its other users "
-                    f"included: {why}"
-                )
-        return Reading(gpus=gpus, missing=missing, notes=tuple(notes))
+            self._tree.check()
+        draft = _Draft(gpus={uuid: {} for uuid in self._handles})
+        self._add(MEMORY, draft)
+        if fresh or time.monotonic() >= self._slow_due:
+            self._slow_due = time.monotonic() + _SLOW_PERIOD_S
+            self._add_slow(draft)
+        if fresh or self._listed.due():
+            self._listed.call(lambda: self._add_processes(draft))
+        return Reading(gpus=draft.gpus, missing=draft.missing, notes=tuple(draft.notes))
 
     def close(self) -> None:
         """End this use of NVML."""
         import pynvml
 
+        if self._tree is not None:
+            self._tree.close()
         if self._open:
             self._open = False
             with suppress(pynvml.NVMLError):
                 pynvml.nvmlShutdown()
 
-    def _process_memory(self, uuid: str, handle: Any) -> tuple[float | None, str]:
-        """MB of the server's processes on one GPU, or ``None`` and why NVML cannot tell."""
+    def _ask(self, uuid: str, handle: Any, figure: Figure) -> tuple[Any, str]:
+        """NVML's answer, or ``None`` and why it gives none; a clear no is not asked for again.
+
+        Raises:
+            SourceLost: it will not answer again.
+        """
+        if (why := self._refused.get((uuid, figure.key))) is not None:
+            return None, why
         import pynvml
 
-        tree = self._tree
-        if tree is None:
-            return None, "the server's processes are not on this host"
-        listed, why = _ask(uuid, handle, pynvml.nvmlDeviceGetComputeRunningProcesses_v3)
-        if listed is None:
+        try:
+            return figure.question(handle), ""
+        except pynvml.NVMLError as error:
+            if error.value in _lost():
+                raise SourceLost(
+                    f"GPU {uuid} no longer answers (NVML: {error}); see the Xid lines of dmesg"
+                ) from error
+            why = f"GPU {uuid}: NVML says {str(error)!r}"
+            if error.value == pynvml.NVML_ERROR_FUNCTION_NOT_FOUND:
+                why = f"GPU {uuid}: this NVIDIA driver is too old to tell"
+            elif error.value == pynvml.NVML_ERROR_NOT_SUPPORTED and uuid.startswith("MIG-"):
+                why = f"GPU {uuid}: NVML does not tell it of a MIG instance"
+            elif error.value != pynvml.NVML_ERROR_NOT_SUPPORTED:
+                return None, why
+            self._refused[uuid, figure.key] = why
             return None, why
+
+    def _add(self, figure: Figure, draft: _Draft) -> None:
+        """Read one figure of every GPU."""
+        for uuid, handle in self._handles.items():
+            draft.gpus[uuid][figure.key], why = self._ask(uuid, handle, figure)
+            if why and figure.metric is not None:
+                draft.missing[figure.metric] = why
+
+    def _add_slow(self, draft: _Draft) -> None:
+        for figure in SLOW:
+            self._add(figure, draft)
+        for uuid, gpu in draft.gpus.items():
+            if gpu["energy_j"] is None and gpu["power_w"] is None:
+                draft.missing["energy_per_inference_j"] = draft.missing["power_w"]
+            if reasons := gpu["throttle_reasons"]:
+                draft.notes.append(f"GPU {uuid} held its clocks down: {reasons}")
+
+    def _add_processes(self, draft: _Draft) -> None:
+        """Read what the server's processes take of every GPU, and who else is there."""
+        for uuid, handle in self._handles.items():
+            gpu = draft.gpus[uuid]
+            listed, why = None, "the server's processes are not on this host"
+            if self._tree is not None:
+                listed, why = self._ask(uuid, handle, PROCESSES)
+            own, others, why = self._sorted(listed, why)
+            gpu["other_processes"] = None if others is None else len(others)
+            gpu["process_memory_mb"] = None if own is None else sum(own) / MB
+            if others:
+                draft.notes.append(
+                    f"GPU {uuid} has other users (pid {', '.join(map(str, sorted(others)))}): its "
+                    "utilisation, power and energy, and the memory of the device, are theirs too"
+                )
+            if own is None and gpu["memory_mb"] is not None:
+                draft.notes.append(
+                    f"the memory of GPU {uuid} and its growth over the idle server are those of "
+                    f"the whole device, its other users included: {why}"
+                )
+
+    def _sorted(
+        self, listed: "list[Any] | None", why: str
+    ) -> "tuple[list[int] | None, list[int] | None, str]":
+        """Bytes of the server's processes and the pids of others, of a list of NVML's.
+
+        ``None`` for what the list does not tell, and why.
+        """
+        tree = self._tree
+        if listed is None or tree is None:
+            return None, None, why
         own = [process.usedGpuMemory for process in listed if tree.holds(process.pid)]
-        # Drivers in containers list a process with no memory, or with a pid of the host.
-        if not all(own):
-            return None, "the driver does not say how much each process uses"
-        if not own and not _in_initial_pid_namespace():
-            return None, (
-                "NVML lists processes by their pid on the host, and this is a container; "
-                "--pid=host lets it tell them apart"
+        if not own and not self._sees_host_pids:
+            return (
+                None,
+                None,
+                (
+                    "NVML lists processes by their pid on the host, and this is a container; "
+                    "--pid=host lets it tell them apart"
+                ),
             )
-        return sum(own) / _MB, ""
+        others = [process.pid for process in listed if tree.holds(process.pid) is False]
+        # Drivers in containers list a process with no memory.
+        if not all(own):
+            return None, others, "the driver does not say how much each process uses"
+        return own, others, ""
 
 
 @contextmanager
@@ -182,61 +269,55 @@ def _nvml() -> Iterator[None]:
 
 
 def _devices() -> dict[str, Any]:
-    """Handles by UUID."""
+    """Handles by UUID: of GPUs, and of the instances of those that MIG divides."""
     import pynvml
 
-    handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+    handles = []
+    for index in range(pynvml.nvmlDeviceGetCount()):
+        gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
+        handles += _instances(gpu) if _mig_is_on(gpu) else [gpu]
     return {pynvml.nvmlDeviceGetUUID(handle): handle for handle in handles}
 
 
-def _memory_info(handle: Any) -> Any:
-    """``used`` as nvidia-smi shows it; drivers before 510 count what they reserve as used."""
+def _instances(gpu: Any) -> list[Any]:
+    """The MIG instances of a GPU; their numbers may have gaps."""
+    import pynvml
+
+    found = []
+    for index in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(gpu)):
+        with suppress(pynvml.NVMLError_NotFound):
+            found.append(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, index))
+    return found
+
+
+def _mig_is_on(gpu: Any) -> bool:
     import pynvml
 
     try:
-        return pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2)
-    except pynvml.NVMLError_FunctionNotFound:
-        return pynvml.nvmlDeviceGetMemoryInfo(handle)
+        current, _ = pynvml.nvmlDeviceGetMigMode(gpu)
+    except (pynvml.NVMLError_NotSupported, pynvml.NVMLError_FunctionNotFound):
+        return False
+    return bool(current == pynvml.NVML_DEVICE_MIG_ENABLE)
 
 
-def _used_mb(handle: Any) -> float:
-    return float(_memory_info(handle).used / _MB)
-
-
-def _utilization_pct(handle: Any) -> float:
+def _why_no_device() -> str:
     import pynvml
 
-    return float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+    if pynvml.nvmlDeviceGetCount():
+        return "MIG is on, and no GPU has an instance: make one with nvidia-smi mig -cgi … -C"
+    return "the NVIDIA driver finds no GPU"
 
 
-def _power_w(handle: Any) -> float:
+def _lost() -> tuple[int, ...]:
+    """NVML's errors after which it gives no other answer."""
     import pynvml
 
-    return float(pynvml.nvmlDeviceGetPowerUsage(handle) / 1000)
-
-
-def _ask(uuid: str, handle: Any, question: Callable[[Any], Any]) -> tuple[Any, str]:
-    """NVML's answer, or ``None`` and why it gives none.
-
-    Raises:
-        SourceLost: it will not answer again.
-    """
-    import pynvml
-
-    try:
-        return question(handle), ""
-    except pynvml.NVMLError as error:
-        lost = (
-            pynvml.NVML_ERROR_GPU_IS_LOST,
-            pynvml.NVML_ERROR_RESET_REQUIRED,
-            pynvml.NVML_ERROR_UNINITIALIZED,
-            pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
-        )
-        if error.value in lost:
-            raise SourceLost(
-                f"GPU {uuid} no longer answers (NVML: {error}); see the Xid lines of dmesg"
-            ) from error
-        return None, f"GPU {uuid}: NVML says {str(error)!r}"
+    return (
+        pynvml.NVML_ERROR_GPU_IS_LOST,
+        pynvml.NVML_ERROR_RESET_REQUIRED,
+        pynvml.NVML_ERROR_UNINITIALIZED,
+        pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
+    )
 
 
 def _words(error: Any) -> str:

@@ -1,54 +1,87 @@
 """The one thread that watches the machine while levels are measured."""
 
+import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
-from pytest_triton_perf.probes.base import Probe, Reading, SourceLost, totals
+from pytest_triton_perf.probes.base import Probe, Reading, SourceLost, totals, with_memory_source
+from pytest_triton_perf.probes.summary import (
+    Sample,
+    distinct,
+    inside,
+    of_a_moment,
+    peak,
+    summarize,
+)
 
 _HISTORY_S = 900.0
 """How far back samples are kept; far longer than a level may last."""
 
-_MAX_SHARE = 0.02
-"""The part of one CPU core that a probe may take."""
+_MAX_SHARE = 0.01
+"""The part of one CPU core that a probe may take in the long run."""
+
+_CREDIT_S = 0.05
+"""CPU time that it may take at once: the first reading is dear, and some others."""
+
+_SLACK_S = 0.005
+"""How much too early a probe may be read, so that the thread wakes once for several."""
+
+_HANG_S = 0.5
+"""Where a reading takes longer, its source hung."""
+
+_MISSED = 0.1
+"""The part of the samples of an interval that may be missed without a note."""
 
 _PATIENCE_S = 5.0
 """How long a probe may hang before the caller goes on without it."""
 
-_MEANS = {"utilization_pct": "gpu_utilization_pct", "power_w": "power_w"}
-"""What is averaged over time, with its metric; of everything else the peak counts."""
 
-Sample = tuple[float, Reading]
-"""When it was taken (``time.monotonic()``, in seconds), and what was read."""
+_DERIVED = "gpu_memory_delta_mb"
+"""No probe reads it: ``over_idle`` finds it, or says why not."""
 
 
 @dataclass(kw_only=True)
 class _Source:
+    """A probe with what was read; ``reading_since`` is when the present reading began.
+
+    ``hangs`` are readings that took too long, by beginning and end. ``cost_s`` is the CPU time of
+    the last reading, begun ``at``, and ``debt_s`` what its share of a core did not pay for yet.
+    """
+
     probe: Probe
     samples: deque[Sample]
     due: float = 0.0
+    at: float = 0.0
+    cost_s: float = 0.0
+    debt_s: float = 0.0
+    reading_since: float | None = None
+    hangs: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=1000))
     lost: tuple[float, Exception] | None = None
 
 
 class Sampler:
-    """Reads all probes every ``period_s`` seconds, in one daemon thread, while it is entered.
+    """Reads each probe at its period, in one daemon thread, while it is entered.
 
     A probe whose readings are dear is read less often, so that it does not take more than
-    2 % of a core. A probe that raises is not asked again: its metrics are missing from
+    1 % of a core. A probe that raises is not asked again: its metrics are missing from
     then on, with the exception in words. Leaving closes the probes.
     """
 
-    def __init__(self, probes: Sequence[Probe], period_s: float = 0.1) -> None:
-        self._period_s = period_s
-        size = int(_HISTORY_S / period_s)
-        self._sources = [_Source(probe=probe, samples=deque(maxlen=size)) for probe in probes]
+    def __init__(self, probes: Sequence[Probe]) -> None:
+        self._sources = [
+            _Source(probe=probe, samples=deque(maxlen=int(_HISTORY_S / probe.period_s)))
+            for probe in probes
+        ]
         self._thread = threading.Thread(target=self._run, name="triton-perf-sampler", daemon=True)
+        # What the thread is woken for: events to set after another reading, or None to end.
+        # (In C, and so a fraction of what a Condition costs at every sample.)
+        self._asks: queue.SimpleQueue[threading.Event | None] = queue.SimpleQueue()
         # Guards all below and the samples; never held while a probe is read.
-        self._state = threading.Condition()
-        self._asked = self._served = 0
+        self._state = threading.Lock()
         self._stopping = False
 
     def __enter__(self) -> "Sampler":
@@ -73,7 +106,7 @@ class Sampler:
             if self._stopping:
                 return
             self._stopping = True
-            self._state.notify_all()
+        self._asks.put(None)
         if self._thread.ident is not None:
             self._thread.join(_PATIENCE_S)
         if not self._thread.is_alive():
@@ -83,13 +116,12 @@ class Sampler:
     def summary(self, start: float, end: float) -> Reading:
         """What was read from ``start`` to ``end`` (``time.monotonic()``), in one reading.
 
-        Memory is the peak of the samples; utilisation and power are their means, each sample
-        standing for the time since the one before. A probe without a sample in the interval
-        is read once more now, for its memory alone, and a note says so. What could not be
-        measured is in ``missing``.
+        See :func:`~pytest_triton_perf.probes.summary.summarize`. A probe without a sample in the
+        interval is read once more now, for its memory alone. What could not be measured is in
+        ``missing``; notes tell of samples that were missed, and of a source that hung.
         """
         with self._state:
-            empty = any(not s.lost and not _inside(s.samples, start, end) for s in self._sources)
+            empty = any(not s.lost and not inside(s.samples, start, end) for s in self._sources)
         if empty:
             self._read_once_more()
         return self._reading(start, end)
@@ -102,65 +134,86 @@ class Sampler:
         lists, each with other keys), and ``None`` for what it could not read.
         """
         with self._state:
-            return [_inside(source.samples, start, end) for source in self._sources]
+            return [inside(source.samples, start, end) for source in self._sources]
 
     def read_now(self) -> Reading:
-        """A reading of this moment, as for the idle server; waits for it, at most 5 s."""
+        """A reading of this moment, with nothing remembered; waits for it, at most 5 s.
+
+        It has no energy, which is of an interval.
+        """
         start = time.monotonic()
         self._read_once_more()
-        return self._reading(start, time.monotonic())
+        reading = self._reading(start, time.monotonic())
+        gpus = {
+            uuid: {key: value for key, value in gpu.items() if key != "energy_j"}
+            for uuid, gpu in reading.gpus.items()
+        }
+        return replace(reading, gpus=gpus)
 
     def _run(self) -> None:
+        ask: threading.Event | None = None
         while True:
-            with self._state:
-                asked = self._asked
+            tick = time.monotonic()
             for source in self._sources:
-                if source.lost is None and (asked > self._served or time.monotonic() >= source.due):
-                    self._read(source)
-            pause = min((s.due for s in self._sources if not s.lost), default=float("inf"))
-            with self._state:
-                self._served = asked
-                self._state.notify_all()
-                self._state.wait_for(
-                    lambda: self._stopping or self._asked > self._served,
-                    timeout=min(max(0.0, pause - time.monotonic()), _HISTORY_S),
-                )
-                if self._stopping:
+                if source.lost is None and (ask or tick + _SLACK_S >= source.due):
+                    self._read(source, tick, fresh=ask is not None)
+            if ask is not None:
+                ask.set()
+            due = min((s.due for s in self._sources if not s.lost), default=float("inf"))
+            try:
+                ask = self._asks.get(timeout=min(max(0.0, due - time.monotonic()), _HISTORY_S))
+                if ask is None:
                     return
+            except queue.Empty:
+                ask = None
 
-    def _read(self, source: _Source) -> None:
+    def _read(self, source: _Source, tick: float, *, fresh: bool) -> None:
         at, cpu = time.monotonic(), time.thread_time()
+        source.reading_since = at
         try:
-            reading = source.probe.read()
+            reading = source.probe.read(fresh=fresh)
         # Whatever it is, it must reach the reader of the figures, and not end the thread.
         except Exception as error:
             with self._state:
                 source.lost = (time.monotonic(), error)
             return
-        rest = (time.thread_time() - cpu) / _MAX_SHARE
+        finally:
+            source.reading_since = None
+        now = time.monotonic()
         with self._state:
-            source.due = at + max(self._period_s, rest)
-            source.samples.append((at, reading))
+            source.samples.append((now, reading))
+            if now - at > _HANG_S:
+                source.hangs.append((at, now))
+            if not fresh:
+                cost = time.thread_time() - cpu
+                period_s = source.probe.period_s
+                earned = (at - source.at) * _MAX_SHARE
+                source.at, source.cost_s = at, cost
+                source.debt_s = max(0.0, source.debt_s - earned) + cost
+                on_time = max(source.due or tick, now - period_s) + period_s
+                source.due = max(on_time, at + (source.debt_s - _CREDIT_S) / _MAX_SHARE)
 
     def _read_once_more(self) -> None:
         """Have the thread read all probes now; returns when it did, or when patience ends."""
         with self._state:
             if self._stopping:
                 return
-            self._asked += 1
-            mine = self._asked
-            self._state.notify_all()
-            self._state.wait_for(lambda: self._served >= mine, timeout=_PATIENCE_S)
+        ask = threading.Event()
+        self._asks.put(ask)
+        ask.wait(_PATIENCE_S)
 
     def _reading(self, start: float, end: float) -> Reading:
         with self._state:
-            parts = [_part(source, start, end) for source in self._sources]
+            parts = [self._part(source, start, end) for source in self._sources]
         merged = Reading(
-            cpu_memory_mb=_peak(part.cpu_memory_mb for part in parts),
-            gpus={uuid: gpu for part in parts for uuid, gpu in part.gpus.items()},
-            notes=_distinct(note for part in parts for note in part.notes),
+            cpu_memory_mb=peak(part.cpu_memory_mb for part in parts),
+            cpu_utilization_pct=peak(part.cpu_utilization_pct for part in parts),
+            gpus={
+                uuid: with_memory_source(gpu) for part in parts for uuid, gpu in part.gpus.items()
+            },
+            notes=distinct(note for part in parts for note in part.notes),
         )
-        found = totals(merged)
+        found = totals(merged, inferences=1)
         missing = {
             metric: why
             for part in parts
@@ -170,72 +223,56 @@ class Sampler:
         }
         return replace(merged, missing=missing)
 
+    def _part(self, source: _Source, start: float, end: float) -> Reading:
+        """What one probe contributes to the interval."""
+        metrics = source.probe.metrics
+        samples = inside(source.samples, start, end)
+        if source.lost is not None and (source.lost[0] <= end or not samples):
+            return Reading(missing=dict.fromkeys(metrics, _why_lost(source.lost[1])))
+        span = f"no sample was taken in the {end - start:.2g} s of this interval"
+        if samples:
+            part = summarize(samples, start, end)
+            notes = (*part.notes, *self._gaps(source, len(samples), start, end))
+            why = f"it was not read in the {end - start:.2g} s of this interval"
+            unread = {metric: why for metric in metrics if metric != _DERIVED}
+            return replace(part, missing={**unread, **part.missing}, notes=notes)
+        later = next((sample for sample in source.samples if sample[0] > end), None)
+        if later is None:
+            why = f"{span}, nor after it: the source hangs, or sampling has ended"
+            return Reading(missing=dict.fromkeys(metrics, why))
+        missing = {metric: span for metric in metrics if metric != _DERIVED}
+        at, reading = later
+        part = of_a_moment(reading)
+        note = f"{span}; memory was read {at - end:.2g} s after it"
+        measured = part.gpus or part.cpu_memory_mb is not None
+        return replace(
+            part,
+            missing={**missing, **part.missing},
+            notes=(*part.notes, note) if measured else (),
+        )
 
-def _part(source: _Source, start: float, end: float) -> Reading:
-    """What one probe contributes to the interval."""
-    metrics = source.probe.metrics
-    inside = _inside(source.samples, start, end)
-    later = next((sample for sample in source.samples if sample[0] > end), None)
-    if source.lost is not None and (source.lost[0] <= end or not inside):
-        return Reading(missing=dict.fromkeys(metrics, _why_lost(source.lost[1])))
-    if inside:
-        return _summarize(inside, start)
-    span = f"no sample was taken in the {end - start:.2g} s of this interval"
-    if later is None:
-        why = f"{span}, nor after it: the source hangs, or sampling has ended"
-        return Reading(missing=dict.fromkeys(metrics, why))
-    at, reading = later
-    gpus = {
-        uuid: {key: value for key, value in gpu.items() if key not in _MEANS}
-        for uuid, gpu in reading.gpus.items()
-    }
-    means = dict.fromkeys((m for m in _MEANS.values() if m in metrics), span)
-    note = f"{span}; memory was read {at - end:.2g} s after it"
-    return Reading(
-        cpu_memory_mb=reading.cpu_memory_mb,
-        gpus=gpus,
-        missing={**means, **reading.missing},
-        notes=(*reading.notes, note) if gpus or reading.cpu_memory_mb is not None else (),
-    )
-
-
-def _inside(samples: Iterable[Sample], start: float, end: float) -> list[Sample]:
-    return [sample for sample in samples if start <= sample[0] <= end]
-
-
-def _summarize(samples: Sequence[Sample], start: float) -> Reading:
-    readings = [reading for _, reading in samples]
-    keys = {(uuid, key) for r in readings for uuid, gpu in r.gpus.items() for key in gpu}
-    gpus: dict[str, dict[str, float | None]] = {uuid: {} for r in readings for uuid in r.gpus}
-    for uuid, key in sorted(keys):
-        series = [(at, r.gpus[uuid].get(key)) for at, r in samples if uuid in r.gpus]
-        gpus[uuid][key] = _mean(series, start) if key in _MEANS else _peak(v for _, v in series)
-    return Reading(
-        cpu_memory_mb=_peak(reading.cpu_memory_mb for reading in readings),
-        gpus=gpus,
-        missing={metric: why for r in readings for metric, why in r.missing.items()},
-        notes=_distinct(note for reading in readings for note in reading.notes),
-    )
-
-
-def _peak(values: Iterable[float | None]) -> float | None:
-    return max((value for value in values if value is not None), default=None)
-
-
-def _mean(series: Iterable[tuple[float, float | None]], start: float) -> float | None:
-    known = [(at, value) for at, value in series if value is not None]
-    if not known:
-        return None
-    since = [start, *(at for at, _ in known)]
-    weights = [at - before for (at, _), before in zip(known, since, strict=False)]
-    if not any(weights):
-        return known[-1][1]
-    weighted = sum(value * weight for (_, value), weight in zip(known, weights, strict=True))
-    return weighted / sum(weights)
-
-
-def _distinct(notes: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(notes))
+    def _gaps(self, source: _Source, taken: int, start: float, end: float) -> list[str]:
+        """Notes on the samples of an interval that are missing."""
+        name, notes = source.probe.name, []
+        hangs = [*source.hangs]
+        if source.reading_since is not None:
+            hangs.append((source.reading_since, time.monotonic()))
+        for since, until in hangs:
+            if until - since > _HANG_S and since <= end and until >= start:
+                notes.append(f"{name} hung for {until - since:.1f} s, and was not read meanwhile")
+        expected = int((end - start) / source.probe.period_s)
+        if taken < (1 - _MISSED) * expected:
+            dear = source.debt_s > _CREDIT_S
+            notes.append(
+                f"only {taken} of {expected} readings of {name} were taken, and a short peak may "
+                "be missing: "
+                + (
+                    f"one takes {1000 * source.cost_s:.1f} ms of CPU time"
+                    if dear
+                    else "the machine was busy, or a source hung"
+                )
+            )
+        return notes
 
 
 def _why_lost(error: Exception) -> str:

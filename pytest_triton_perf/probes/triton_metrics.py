@@ -231,6 +231,8 @@ class TritonMetricsProbe:
     its own. An endpoint that does not answer once is asked again.
     """
 
+    name = "Triton's metrics"
+    period_s = 0.25
     metrics: tuple[str, ...] = tuple(
         metric.name for metric in METRICS.values() if metric.source in ("gpu", "process")
     )
@@ -241,7 +243,7 @@ class TritonMetricsProbe:
         self._busy: set[str] = set()
         """GPUs whose utilisation was above 0 before: their 0 is no failure of Triton's."""
 
-    def read(self) -> Reading:
+    def read(self, *, fresh: bool = False) -> Reading:
         """What Triton refreshed since the last reading."""
         try:
             answer = self._endpoint.ask(_READ_S)

@@ -46,6 +46,10 @@ class Watch:
             seen, notes=(*seen.notes, *self._reviewer.remarks(self._sampler, start, end))
         )
 
+    def refresh(self) -> None:
+        """Read everything anew: the processes of a variant are known from its first level on."""
+        self._sampler.read_now()
+
     def recorder(self) -> MemoryRecorder:
         """A recorder of the memory from now on."""
         return MemoryRecorder(self._sampler)

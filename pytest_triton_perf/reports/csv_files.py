@@ -8,6 +8,7 @@ from typing import Any
 from pytest_triton_perf.domain.metrics import (
     GPU_METRICS,
     METRICS,
+    PROCESS_METRICS,
     SERVER_TIMES,
     find_metric,
     percentile_name,
@@ -50,6 +51,12 @@ _READINGS = {
     "power_w": "GPU Power Usage (W)",
     "memory_delta_mb": "GPU Memory Delta (MB)",
     "process_memory_mb": "GPU Process Memory (MB)",
+    "memory_source": "GPU Memory Source",
+    "energy_j": "GPU Energy (J)",
+    "temperature_c": "GPU Temperature (C)",
+    "sm_clock_mhz": "SM Clock (MHz)",
+    "throttle_reasons": "Throttle Reasons",
+    "other_processes": "Other Processes",
 }
 """What is read of one GPU -> its column."""
 
@@ -90,7 +97,7 @@ def _inference(run: Run, levels: Sequence[Level]) -> Iterator[dict[str, Any]]:
     measured = {name for level in levels for name in level.measurement.values}
     percentiles = sorted(filter(None, map(percentile_of, measured)))
     client = ["throughput", "avg_latency_ms", *map(percentile_name, percentiles)]
-    others = [*SERVER_TIMES, "cpu_memory_mb", *GPU_METRICS]
+    others = [*SERVER_TIMES, *PROCESS_METRICS, *GPU_METRICS]
     for level in levels:
         measurement = level.measurement
         row = _common(run, level)

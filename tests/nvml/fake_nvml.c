@@ -1,43 +1,69 @@
 /* A libnvidia-ml.so.1 for machines without a GPU: the symbols that pynvml calls, scripted.
  *
- * FAKE_NVML names a text file that is read anew at every call, so that a test can change the
- * machine while it is watched. One statement a line:
+ * FAKE_NVML names a text file that is read anew whenever it was changed, so that a test can change
+ * the machine while it is watched. One statement a line:
  *
  *   driver VERSION
  *   device UUID TOTAL_BYTES NAME…        devices are numbered from 0 in order of appearance
+ *   mig DEVICE UUID TOTAL_BYTES NAME…    an instance of a device, numbered among the devices
+ *   migmode DEVICE                       MIG is on, also without an instance
  *   memory DEVICE AT_S BYTES             a step of the curve, seconds since nvmlInit;
  *                                        the last step whose time has come counts
  *   utilization DEVICE PERCENT
  *   power DEVICE MILLIWATTS
- *   process DEVICE PID BYTES             BYTES -1: "not available", as without permission
- *   error FUNCTION DEVICE CODE AFTER     the (AFTER+1)th and later calls give CODE; FUNCTION is
- *                                        init, memory, utilization, power or processes
+ *   energy DEVICE MILLIJOULES MILLIWATTS a counter: its start, and how fast it rises since nvmlInit
+ *   temperature DEVICE CELSIUS
+ *   clock DEVICE MHZ
+ *   throttle DEVICE BITS
+ *   process DEVICE PID BYTES             BYTES -1: "not available", as without permission;
+ *                                        the last line of a PID counts
+ *   error FUNCTION DEVICE CODE AFTER     the (AFTER+1)th and later calls give CODE
+ *   hang FUNCTION DEVICE SECONDS AFTER   the (AFTER+1)th call takes so long
+ *
+ * FUNCTION is init, memory, utilization, power, energy, temperature, clock, throttle or processes.
+ * What no statement gives is "not supported", but memory (0 bytes) and processes (none). As on a
+ * real GPU, an instance gives its memory and processes only, and a device with MIG no utilization.
  *
  * Build: gcc -shared -fPIC -Wl,-soname,libnvidia-ml.so.1 -o libnvidia-ml.so.1 fake_nvml.c
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
-enum { SUCCESS = 0, INVALID_ARGUMENT = 2, INSUFFICIENT_SIZE = 7, UNKNOWN = 999 };
-enum { MAX_DEVICES = 8, MAX_PROCESSES = 64 };
+enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6 };
+enum { INSUFFICIENT_SIZE = 7, UNKNOWN = 999 };
+enum { MAX_DEVICES = 16, MAX_PROCESSES = 64, MAX_STEPS = 1024, MAX_FAULTS = 64 };
+
+enum { INIT, MEMORY, UTILIZATION, POWER, ENERGY, TEMPERATURE, CLOCK, THROTTLE, PROCESSES, FUNCTIONS };
+static const char *const names[FUNCTIONS] = {"init",        "memory", "utilization", "power",
+                                             "energy",      "temperature", "clock",  "throttle",
+                                             "processes"};
 
 typedef struct { unsigned pid; unsigned long long used; unsigned gpu, compute; } Process;
 
 typedef struct {
     char uuid[96], name[96];
-    unsigned long long total, used;
-    unsigned utilization, power, processes;
+    int parent; /* of an instance; -1 for a device */
+    int mig;
+    unsigned long long total;
+    long long value[FUNCTIONS]; /* -1 where no statement gives it */
+    long long energy_milliwatts;
+    unsigned processes;
     Process process[MAX_PROCESSES];
 } Device;
 
+typedef struct { unsigned device; double at; unsigned long long bytes; } Step;
+typedef struct { int function; unsigned device; int code; double hang; int after; } Fault;
+
 static Device devices[MAX_DEVICES];
-static unsigned count;
+static Step steps[MAX_STEPS];
+static Fault faults[MAX_FAULTS];
+static unsigned count, step_count, fault_count;
 static char driver[80];
 static double started;
-static int calls[5][MAX_DEVICES];
-static const char *const functions[5] = {"init", "memory", "utilization", "power", "processes"};
+static int calls[FUNCTIONS][MAX_DEVICES];
 
 static double now(void) {
     struct timespec t;
@@ -45,55 +71,143 @@ static double now(void) {
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* Reads the script and returns what this call of `function` on `device` must give. */
-static int play(int function, unsigned device) {
-    const char *path = getenv("FAKE_NVML");
-    FILE *file = path ? fopen(path, "r") : NULL;
-    char line[512], word[64];
+static int function_of(const char *name) {
+    for (int f = 0; f < FUNCTIONS; f++)
+        if (!strcmp(names[f], name)) return f;
+    return -1;
+}
+
+static void add_device(int parent, const char *uuid, unsigned long long total, const char *name) {
+    Device *device = &devices[count++];
+    memset(device, 0, sizeof *device);
+    for (int f = 0; f < FUNCTIONS; f++) device->value[f] = -1;
+    device->parent = parent;
+    device->total = total;
+    strncpy(device->uuid, uuid, sizeof device->uuid - 1);
+    strncpy(device->name, name, sizeof device->name - 1);
+    if (parent >= 0) devices[parent].mig = 1;
+}
+
+static void add_process(Device *device, unsigned pid, long long bytes) {
+    unsigned i = 0;
+    while (i < device->processes && device->process[i].pid != pid) i++;
+    if (i == MAX_PROCESSES) return;
+    if (i == device->processes) device->processes++;
+    /* -1 is NVML's NOT_AVAILABLE */
+    device->process[i] = (Process){pid, (unsigned long long)bytes, 0xFFFFFFFFu, 0xFFFFFFFFu};
+}
+
+static void statement(const char *line) {
+    char word[64], text[96];
     unsigned d, number;
     unsigned long long total;
-    long long bytes;
+    long long a, b;
     double at;
-    int code, after, consumed, result = SUCCESS, call = calls[function][device]++;
-    if (!file) return UNKNOWN;
-    memset(devices, 0, sizeof devices);
-    count = 0;
+    int after, used = 0;
+    if (sscanf(line, "driver %79s", driver) == 1) return;
+    if (sscanf(line, "device %95s %llu %n", text, &total, &used) == 2 && count < MAX_DEVICES)
+        add_device(-1, text, total, line + used);
+    else if (sscanf(line, "mig %u %95s %llu %n", &d, text, &total, &used) == 3 && d < count
+             && count < MAX_DEVICES)
+        add_device((int)d, text, total, line + used);
+    else if (sscanf(line, "migmode %u", &d) == 1 && d < count)
+        devices[d].mig = 1;
+    else if (sscanf(line, "memory %u %lf %lld", &d, &at, &a) == 3 && step_count < MAX_STEPS)
+        steps[step_count++] = (Step){d, at, (unsigned long long)a};
+    else if (sscanf(line, "process %u %u %lld", &d, &number, &a) == 3 && d < count)
+        add_process(&devices[d], number, a);
+    else if (sscanf(line, "energy %u %lld %lld", &d, &a, &b) == 3 && d < count) {
+        devices[d].value[ENERGY] = a;
+        devices[d].energy_milliwatts = b;
+    } else if (sscanf(line, "error %63s %u %lld %d", word, &d, &a, &after) == 4
+               && fault_count < MAX_FAULTS)
+        faults[fault_count++] = (Fault){function_of(word), d, (int)a, 0, after};
+    else if (sscanf(line, "hang %63s %u %lf %d", word, &d, &at, &after) == 4
+             && fault_count < MAX_FAULTS)
+        faults[fault_count++] = (Fault){function_of(word), d, SUCCESS, at, after};
+    else if (sscanf(line, "%63s %u %lld", word, &d, &a) == 3 && d < count && function_of(word) > 0)
+        devices[d].value[function_of(word)] = a;
+}
+
+/* Reads the script, if it is another one than at the last call. */
+static int script(void) {
+    static struct stat seen;
+    struct stat now_is;
+    const char *path = getenv("FAKE_NVML");
+    char line[512];
+    FILE *file;
+    if (!path || stat(path, &now_is)) return UNKNOWN;
+    if (now_is.st_ino == seen.st_ino && now_is.st_size == seen.st_size
+        && now_is.st_mtim.tv_sec == seen.st_mtim.tv_sec
+        && now_is.st_mtim.tv_nsec == seen.st_mtim.tv_nsec)
+        return SUCCESS;
+    if (!(file = fopen(path, "r"))) return UNKNOWN;
+    seen = now_is;
+    count = step_count = fault_count = 0;
     while (fgets(line, sizeof line, file)) {
         line[strcspn(line, "\n")] = 0;
-        if (sscanf(line, "driver %79s", driver) == 1) continue;
-        if (count < MAX_DEVICES
-            && sscanf(line, "device %95s %llu %n", devices[count].uuid, &total, &consumed) == 2) {
-            devices[count].total = total;
-            strncpy(devices[count].name, line + consumed, sizeof devices[count].name - 1);
-            count++;
-        } else if (sscanf(line, "memory %u %lf %lld", &d, &at, &bytes) == 3 && d < MAX_DEVICES) {
-            if (now() - started >= at) devices[d].used = (unsigned long long)bytes;
-        } else if (sscanf(line, "utilization %u %u", &d, &number) == 2 && d < MAX_DEVICES) {
-            devices[d].utilization = number;
-        } else if (sscanf(line, "power %u %u", &d, &number) == 2 && d < MAX_DEVICES) {
-            devices[d].power = number;
-        } else if (sscanf(line, "process %u %u %lld", &d, &number, &bytes) == 3
-                   && d < MAX_DEVICES && devices[d].processes < MAX_PROCESSES) {
-            Process *p = &devices[d].process[devices[d].processes++];
-            p->pid = number;
-            p->used = (unsigned long long)bytes; /* -1 is NVML's NOT_AVAILABLE */
-            p->gpu = p->compute = 0xFFFFFFFFu;
-        } else if (sscanf(line, "error %63s %u %d %d", word, &d, &code, &after) == 4) {
-            if (!strcmp(word, functions[function]) && d == device && call >= after) result = code;
-        }
+        statement(line);
     }
     fclose(file);
+    return SUCCESS;
+}
+
+/* What this call of `function` on a device must return. */
+static int play_at(int function, unsigned device) {
+    int call = calls[function][device]++, result = script();
+    for (unsigned i = 0; i < fault_count && result == SUCCESS; i++) {
+        const Fault *fault = &faults[i];
+        if (fault->function != function || fault->device != device) continue;
+        if (fault->hang > 0 && call == fault->after) {
+            double left = fault->hang;
+            nanosleep(&(struct timespec){(time_t)left, (long)((left - (time_t)left) * 1e9)}, NULL);
+        }
+        if (fault->code != SUCCESS && call >= fault->after) result = fault->code;
+    }
     return result;
 }
 
-static int play_on(int function, Device *device) {
-    return play(function, (unsigned)(device - devices));
+static int play(int function, const Device *device) {
+    return play_at(function, (unsigned)(device - devices));
+}
+
+/* A plain number that a device gives. */
+static int number_of(int function, const Device *device, long long *value) {
+    int result = play(function, device);
+    *value = device->value[function];
+    return result == SUCCESS && *value < 0 ? NOT_SUPPORTED : result;
+}
+
+static int unsigned_of(int function, const Device *device, unsigned *value) {
+    long long number;
+    int result = number_of(function, device, &number);
+    *value = result == SUCCESS ? (unsigned)number : 0;
+    return result;
+}
+
+static unsigned long long used_by(const Device *device) {
+    unsigned long long used = 0;
+    double elapsed = now() - started;
+    for (unsigned i = 0; i < step_count; i++)
+        if (steps[i].device == (unsigned)(device - devices) && elapsed >= steps[i].at)
+            used = steps[i].bytes;
+    return used;
+}
+
+/* The index-th device of a parent; -1 is the machine. */
+static int find(int parent, unsigned index, Device **device) {
+    for (unsigned i = 0; i < count; i++)
+        if (devices[i].parent == parent && index-- == 0) {
+            *device = &devices[i];
+            return SUCCESS;
+        }
+    return parent < 0 ? INVALID_ARGUMENT : NOT_FOUND;
 }
 
 int nvmlInitWithFlags(unsigned flags) {
     (void)flags;
     started = now();
-    return play(0, 0);
+    return play_at(INIT, 0);
 }
 
 int nvmlShutdown(void) { return SUCCESS; }
@@ -109,14 +223,13 @@ int nvmlSystemGetDriverVersion(char *version, unsigned length) {
 }
 
 int nvmlDeviceGetCount_v2(unsigned *number) {
-    *number = count;
+    *number = 0;
+    for (unsigned i = 0; i < count; i++) *number += devices[i].parent < 0;
     return SUCCESS;
 }
 
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, Device **device) {
-    if (index >= count) return INVALID_ARGUMENT;
-    *device = &devices[index];
-    return SUCCESS;
+    return find(-1, index, device);
 }
 
 int nvmlDeviceGetUUID(Device *device, char *uuid, unsigned length) {
@@ -129,21 +242,75 @@ int nvmlDeviceGetName(Device *device, char *name, unsigned length) {
     return SUCCESS;
 }
 
-#ifndef OLD_DRIVER /* drivers before 510 lack the two below */
+int nvmlDeviceGetUtilizationRates(Device *device, unsigned *rates) {
+    rates[1] = 0;
+    return device->mig ? NOT_SUPPORTED : unsigned_of(UTILIZATION, device, &rates[0]);
+}
+
+int nvmlDeviceGetPowerUsage(Device *device, unsigned *milliwatts) {
+    return unsigned_of(POWER, device, milliwatts);
+}
+
+int nvmlDeviceGetTemperature(Device *device, int sensor, unsigned *celsius) {
+    return sensor ? INVALID_ARGUMENT : unsigned_of(TEMPERATURE, device, celsius);
+}
+
+int nvmlDeviceGetClockInfo(Device *device, int type, unsigned *mhz) {
+    return type != 1 ? INVALID_ARGUMENT : unsigned_of(CLOCK, device, mhz); /* 1: the SM's */
+}
+
+int nvmlDeviceGetCurrentClocksThrottleReasons(Device *device, unsigned long long *bits) {
+    long long number;
+    int result = number_of(THROTTLE, device, &number);
+    *bits = result == SUCCESS ? (unsigned long long)number : 0;
+    return result;
+}
+
+int nvmlDeviceGetMemoryInfo(Device *device, unsigned long long *memory /* total, free, used */) {
+    int result = play(MEMORY, device);
+    memory[0] = device->total;
+    memory[2] = used_by(device);
+    memory[1] = memory[0] - memory[2];
+    return result;
+}
+
+#ifndef OLD_DRIVER /* an old driver lacks what follows: MIG, process lists, the energy counter */
+int nvmlDeviceGetTotalEnergyConsumption(Device *device, unsigned long long *millijoules) {
+    long long number;
+    int result = number_of(ENERGY, device, &number);
+    double risen = (now() - started) * (double)device->energy_milliwatts;
+    *millijoules = result == SUCCESS ? (unsigned long long)((double)number + risen) : 0;
+    return result;
+}
+
+int nvmlDeviceGetMigMode(Device *device, unsigned *current, unsigned *pending) {
+    *current = *pending = (unsigned)device->mig;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetMaxMigDeviceCount(Device *device, unsigned *number) {
+    *number = device->mig ? 7 : 0;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetMigDeviceHandleByIndex(Device *device, unsigned index, Device **instance) {
+    return find((int)(device - devices), index, instance);
+}
+
 typedef struct { unsigned version; unsigned long long total, reserved, free, used; } MemoryV2;
 
 int nvmlDeviceGetMemoryInfo_v2(Device *device, MemoryV2 *memory) {
-    int result = play_on(1, device);
+    int result = play(MEMORY, device);
     memory->total = device->total;
     memory->reserved = 0;
-    memory->used = device->used;
-    memory->free = device->total - device->used;
+    memory->used = used_by(device);
+    memory->free = device->total - memory->used;
     return result;
 }
 
 int nvmlDeviceGetComputeRunningProcesses_v3(Device *device, unsigned *number, Process *list) {
     /* pynvml asks twice, for the size and for the list; it is one call to the script. */
-    int result = list ? SUCCESS : play_on(4, device);
+    int result = list ? SUCCESS : play(PROCESSES, device);
     unsigned room = *number;
     *number = device->processes;
     if (result != SUCCESS) return result;
@@ -153,26 +320,3 @@ int nvmlDeviceGetComputeRunningProcesses_v3(Device *device, unsigned *number, Pr
     return SUCCESS;
 }
 #endif
-
-typedef struct { unsigned long long total, free, used; } Memory;
-
-int nvmlDeviceGetMemoryInfo(Device *device, Memory *memory) {
-    int result = play_on(1, device);
-    memory->total = device->total;
-    memory->used = device->used;
-    memory->free = device->total - device->used;
-    return result;
-}
-
-int nvmlDeviceGetUtilizationRates(Device *device, unsigned *rates) {
-    int result = play_on(2, device);
-    rates[0] = device->utilization;
-    rates[1] = 0;
-    return result;
-}
-
-int nvmlDeviceGetPowerUsage(Device *device, unsigned *milliwatts) {
-    int result = play_on(3, device);
-    *milliwatts = device->power;
-    return result;
-}

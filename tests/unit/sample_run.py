@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from pytest_triton_perf.domain.budgets import Budget
-from pytest_triton_perf.domain.levels import Estimate, Load, Measurement
+from pytest_triton_perf.domain.levels import Estimate, GpuFigures, Load, Measurement
+from pytest_triton_perf.domain.metrics import GPU_METRICS
 from pytest_triton_perf.domain.results import Run
 from pytest_triton_perf.domain.sweeps import Sweep
 from pytest_triton_perf.domain.timelines import Curve, MemoryTimeline, Phase
@@ -65,26 +66,33 @@ def measurement(
         "compute_infer_ms": Estimate(value=(average - queue) * 0.6),
         "compute_output_ms": Estimate(value=0.017),
         "cpu_memory_mb": Estimate(value=memory_mb + clients * 0.4),
+        "cpu_utilization_pct": Estimate(value=30.0 + 12 * clients),
     }
     missing: dict[str, str] = {}
-    gpus: dict[str, Mapping[str, float | None]] = {}
+    gpus: dict[str, GpuFigures] = {}
     if gpu_memory_mb is None:
-        missing = dict.fromkeys(
-            ("gpu_memory_mb", "gpu_memory_delta_mb", "gpu_utilization_pct", "power_w"), NO_GPU
-        )
+        missing = dict.fromkeys(GPU_METRICS, NO_GPU)
     else:
         utilization = min(97.0, 20.0 + 6 * clients)
         gpus[GPU] = {
             "memory_mb": gpu_memory_mb,
             "memory_delta_mb": gpu_memory_mb - 431.5,
             "process_memory_mb": None,
+            "memory_source": "device",
             "utilization_pct": utilization,
             "power_w": 61.5 + utilization,
+            "energy_j": (61.5 + utilization) * 1.2,
+            "temperature_c": 54.0,
+            "sm_clock_mhz": 1710.0,
+            "throttle_reasons": "power limit",
+            "other_processes": 1,
         }
         values["gpu_memory_mb"] = Estimate(value=gpu_memory_mb)
         values["gpu_memory_delta_mb"] = Estimate(value=gpu_memory_mb - 431.5)
         values["gpu_utilization_pct"] = Estimate(value=utilization)
         values["power_w"] = Estimate(value=61.5 + utilization)
+        energy_j = (61.5 + utilization) / throughput
+        values["energy_per_inference_j"] = Estimate(value=energy_j)
     return Measurement(
         load=load,
         requests=round(throughput * 1.2),

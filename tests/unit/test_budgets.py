@@ -32,6 +32,20 @@ def test_the_worst_level_that_the_budget_names_decides(limit, at, status, load):
     assert (verdict.status, verdict.load) == (status, Load(concurrency=load))
 
 
+@pytest.mark.parametrize(
+    "metric",
+    [
+        "gpu_memory_mb", "gpu_memory_delta_mb", "cpu_memory_mb", "gpu_utilization_pct",
+        "cpu_utilization_pct", "power_w", "energy_per_inference_j",
+    ],
+)  # fmt: skip
+def test_what_the_server_takes_has_a_budget_each(metric):
+    limit = budget(**{f"max_{metric}": 5})
+    assert limit.metric.name == metric
+    assert not limit.metric.violates(5, limit.limit)
+    assert limit.metric.violates(5.01, limit.limit)
+
+
 def test_a_metric_that_was_not_measured_is_no_pass():
     verdict = judge(budget(max_gpu_memory_mb=1e9), ramp(), LOADS)
     assert verdict.status == "not_measured"

@@ -6,6 +6,7 @@ Each test runs its Python code in a process of its own: the dynamic linker finds
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,13 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "nvml" / "fake_nvml.c"
 
 NO_DRIVER = "no NVIDIA driver: libnvidia-ml.so.1 was not found"
-GPU_METRICS = ("gpu_memory_mb", "gpu_memory_delta_mb", "gpu_utilization_pct", "power_w")
+GPU_METRICS = (
+    "gpu_memory_mb",
+    "gpu_memory_delta_mb",
+    "gpu_utilization_pct",
+    "power_w",
+    "energy_per_inference_j",
+)
 
 TWO_GPUS = """\
 driver 550.54.15
@@ -29,6 +36,14 @@ utilization 0 80
 utilization 1 20
 power 0 250500
 power 1 60000
+energy 0 9000000 250500
+energy 1 5000000 60000
+temperature 0 61
+temperature 1 35
+clock 0 1410
+clock 1 1200
+throttle 0 0
+throttle 1 1
 """
 
 PRELUDE = """\
@@ -155,25 +170,44 @@ child.communicate(b"\\n")
 show(reading, totals(reading))
 """
     reading, sums = run(library, TWO_GPUS, code, tmp_path)
+    assert 9000 <= reading["gpus"]["GPU-a"].pop("energy_j") < 9000 + 60 * 250.5
+    assert 5000 <= reading["gpus"]["GPU-b"].pop("energy_j") < 5000 + 60 * 60
     assert reading["gpus"] == {
         "GPU-a": {
             "memory_mb": 3000,
             "process_memory_mb": 1500,
             "utilization_pct": 80,
             "power_w": 250.5,
+            "temperature_c": 61,
+            "sm_clock_mhz": 1410,
+            "throttle_reasons": "",
+            "other_processes": 1,
         },
         "GPU-b": {
             "memory_mb": 500,
             "process_memory_mb": 0,
             "utilization_pct": 20,
             "power_w": 60,
+            "temperature_c": 35,
+            "sm_clock_mhz": 1200,
+            "throttle_reasons": "",  # it idles, which is no reason
+            "other_processes": 1,
         },
     }
-    assert (reading["missing"], reading["notes"]) == ({}, [])
+    assert reading["missing"] == {}
+    others = os.getpid()  # the parent of the process that read
+    assert reading["notes"] == [
+        f"GPU {uuid} has other users (pid {others}): its utilisation, power and energy, and the "
+        "memory of the device, are theirs too"
+        for uuid in ("GPU-a", "GPU-b")
+    ]
     assert sums == {"gpu_memory_mb": 1500, "gpu_utilization_pct": 50, "power_w": 310.5}
 
 
-DEVICE_NOTE = "the memory of GPU GPU-a is that of the whole device, its other users included: "
+DEVICE_NOTE = (
+    "the memory of GPU GPU-a and its growth over the idle server are those of the whole device, "
+    "its other users included: "
+)
 
 
 @pytest.mark.parametrize(
@@ -229,21 +263,175 @@ def test_a_figure_that_the_gpu_does_not_give_is_missing_and_the_others_are_there
     assert sums == {}
 
 
-def test_a_driver_before_510_gives_the_memory_of_the_device(tmp_path: Path) -> None:
-    (reading,) = run(
-        build(tmp_path, "-DOLD_DRIVER"),
-        TWO_GPUS,
-        "show(NvmlProbe(pid, ['GPU-a']).read())",
-        tmp_path,
-    )
+def test_energy_is_missing_where_neither_a_counter_nor_power_is_there(
+    library: Path, tmp_path: Path
+) -> None:
+    script = TWO_GPUS + "error power 0 3 0\nerror energy 0 3 0\nerror energy 1 3 0\n"
+    code = "r = NvmlProbe(None).read(); show(r, totals(r, inferences=1))"
+    reading, sums = run(library, script, code, tmp_path)
+    why = "GPU GPU-a: NVML says 'Not Supported'"
+    assert reading["missing"] == {"power_w": why, "energy_per_inference_j": why}
+    assert reading["gpus"]["GPU-b"]["energy_j"] is None
+    assert "energy_per_inference_j" not in sums
+
+
+def test_what_a_gpu_refuses_is_not_asked_for_again_and_a_passing_error_is(
+    library: Path, tmp_path: Path
+) -> None:
+    code = f"""
+probe = NvmlProbe(None, ["GPU-a"])
+before = probe.read(fresh=True)
+first = {TWO_GPUS!r}
+play("")
+show(before, probe.read(fresh=True))
+"""
+    script = TWO_GPUS + "error power 0 3 0\nerror utilization 0 999 0\n"
+    before, after = run(library, script, code, tmp_path)
+    assert set(before["missing"]) == {"power_w", "gpu_utilization_pct"}
+    assert before["missing"]["gpu_utilization_pct"] == "GPU GPU-a: NVML says 'Unknown Error'"
+    assert after["missing"] == {"power_w": "GPU GPU-a: NVML says 'Not Supported'"}
+
+
+def test_an_old_driver_gives_the_memory_of_the_device_and_says_what_it_cannot(
+    tmp_path: Path,
+) -> None:
+    code = "show(*find_gpus(), NvmlProbe(pid, ['GPU-a']).read())"
+    *gpus, reading = run(build(tmp_path, "-DOLD_DRIVER"), TWO_GPUS, code, tmp_path)
+    assert [gpu["uuid"] for gpu in gpus] == ["GPU-a", "GPU-b"]
     assert reading["gpus"]["GPU-a"]["memory_mb"] == 3000
-    assert reading["notes"] == [DEVICE_NOTE + "GPU GPU-a: NVML says 'Function Not Found'"]
+    assert reading["gpus"]["GPU-a"]["energy_j"] is None
+    assert reading["notes"] == [DEVICE_NOTE + "GPU GPU-a: this NVIDIA driver is too old to tell"]
+
+
+def test_throttling_names_its_reasons(library: Path, tmp_path: Path) -> None:
+    # power limit 0x4, temperature 0x20, and clocks that somebody set, which is no throttling: 0x2
+    script = TWO_GPUS.replace("throttle 0 0", f"throttle 0 {0x4 | 0x20 | 0x2}")
+    (reading,) = run(library, script, "show(NvmlProbe(None, ['GPU-a']).read())", tmp_path)
+    assert reading["gpus"]["GPU-a"]["throttle_reasons"] == "power limit, temperature"
+    assert "GPU GPU-a held its clocks down: power limit, temperature" in reading["notes"]
+
+
+MIG = """\
+driver 550.54.15
+device GPU-a 85000000000 NVIDIA Fake 80GB
+mig 0 MIG-1 10000000000 NVIDIA Fake 80GB MIG 1g.10gb
+mig 0 MIG-2 20000000000 NVIDIA Fake 80GB MIG 2g.20gb
+device GPU-b 16000000000 NVIDIA Fake 16GB
+memory 1 0 3000000000
+memory 2 0 700000000
+memory 3 0 500000000
+power 0 250500
+power 3 60000
+utilization 3 20
+"""
+
+
+def test_of_a_gpu_with_mig_its_instances_are_the_devices(library: Path, tmp_path: Path) -> None:
+    shown = run(library, MIG, "show(*find_gpus(), why_no_gpu())", tmp_path)
+    assert shown == [
+        {"uuid": "MIG-1", "name": "NVIDIA Fake 80GB MIG 1g.10gb", "memory_total_mb": 10000},
+        {"uuid": "MIG-2", "name": "NVIDIA Fake 80GB MIG 2g.20gb", "memory_total_mb": 20000},
+        {"uuid": "GPU-b", "name": "NVIDIA Fake 16GB", "memory_total_mb": 16000},
+        "",
+    ]
+
+
+def test_a_mig_instance_has_its_memory_and_says_what_it_lacks(
+    library: Path, tmp_path: Path
+) -> None:
+    code = """
+play(f"process 1 {pid} 1000000000\\nprocess 2 {pid} 600000000\\n")
+reading = NvmlProbe(pid, ["MIG-1", "MIG-2"]).read()
+show(reading, totals(reading))
+"""
+    reading, sums = run(library, MIG, code, tmp_path)
+    instance = reading["gpus"]["MIG-1"]
+    assert (instance["memory_mb"], instance["process_memory_mb"]) == (3000, 1000)
+    assert instance["power_w"] is instance["utilization_pct"] is instance["energy_j"] is None
+    why = "GPU MIG-2: NVML does not tell it of a MIG instance"
+    assert reading["missing"] == {
+        "gpu_utilization_pct": why,
+        "power_w": why,
+        "energy_per_inference_j": why,
+    }
+    assert sums == {"gpu_memory_mb": 1600}
+
+
+def test_mig_without_an_instance_is_a_reason(library: Path, tmp_path: Path) -> None:
+    script = "driver 550.54.15\ndevice GPU-a 85000000000 NVIDIA Fake 80GB\nmigmode 0\n"
+    reason = "MIG is on, and no GPU has an instance: make one with nvidia-smi mig -cgi … -C"
+    shown = run(library, script, FIND, tmp_path)
+    assert shown == [[], reason, "550.54.15", dict.fromkeys(GPU_METRICS, reason)]
+
+
+def test_a_gpu_that_mig_divides_cannot_be_chosen_itself(library: Path, tmp_path: Path) -> None:
+    code = """
+from pytest_triton_perf.errors import UsageError
+try:
+    NvmlProbe(None, ["GPU-a"])
+except UsageError as error:
+    show(str(error))
+"""
+    (words,) = run(library, MIG, code, tmp_path)
+    assert words == "--triton-gpus: no GPU GPU-a here: NVML finds MIG-1, MIG-2, GPU-b"
+
+
+def test_a_process_that_has_ended_is_nobodys_memory(library: Path, tmp_path: Path) -> None:
+    code = """
+child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+child.communicate(b"\\n")
+play(f"process 0 {pid} 1000000000\\nprocess 0 {child.pid} 500000000\\n")
+show(NvmlProbe(pid, ["GPU-a"]).read())
+"""
+    (reading,) = run(library, TWO_GPUS, code, tmp_path)
+    gpu = reading["gpus"]["GPU-a"]
+    assert (gpu["process_memory_mb"], gpu["other_processes"]) == (1000, 0)
+    assert reading["notes"] == []
+
+
+def test_a_call_that_hangs_is_told(library: Path, tmp_path: Path) -> None:
+    code = """
+probe = NvmlProbe(pid, ["GPU-a"])
+start = time.monotonic()
+with Sampler([probe]) as sampler:
+    time.sleep(1.5)
+    show(sampler.summary(start, time.monotonic()))
+"""
+    (summary,) = run(library, TWO_GPUS + "hang memory 0 1 5\n", code, tmp_path)
+    assert summary["gpus"]["GPU-a"]["memory_mb"] == 3000
+    hung, missed = summary["notes"]
+    assert re.fullmatch(r"NVML hung for 1\.\d s, and was not read meanwhile", hung)
+    assert re.match(r"only \d+ of (29|30) readings of NVML were taken, and a short peak", missed)
+
+
+def test_a_device_that_grows_without_the_server_has_another_user(
+    library: Path, tmp_path: Path
+) -> None:
+    code = """
+step = "memory 0 0 {0}000000\\nprocess 0 {1} {2}000000\\n".format
+probe = NvmlProbe(pid, ["GPU-a"])
+def level(device, own):
+    play(step(3000, pid, 1000))
+    idle = probe.read(fresh=True)
+    play(step(device, pid, own))
+    return over_idle(probe.read(fresh=True), idle)
+show(level(3550, 1500), level(5500, 1500))
+"""
+    own, shared = run(library, TWO_GPUS, code, tmp_path)
+    assert own["notes"] == []
+    assert shared["notes"] == [
+        "GPU GPU-a has another user: since the server was idle its memory grew by 2000 MB that "
+        "are not the server's; its memory_mb has them, the server's own figures do not"
+    ]
+    assert shared["gpus"]["GPU-a"]["memory_delta_mb"] == 500
 
 
 def test_a_lost_gpu_is_missing_in_words_and_never_zero(library: Path, tmp_path: Path) -> None:
     code = """
 start = time.monotonic()
-with Sampler([NvmlProbe(pid)], period_s=60) as sampler:
+probe = NvmlProbe(pid)
+probe.period_s = 60
+with Sampler([probe]) as sampler:
     fine = [sampler.read_now().missing for _ in range(2)]
     while not sampler.read_now().missing:
         pass
@@ -273,7 +461,7 @@ def test_the_peak_of_a_curve_and_its_height_over_idle(library: Path, tmp_path: P
     code = """
 step = "memory 0 0 {0}000000\\nprocess 0 {1} {2}000000\\n".format
 play(step(3000, pid, 1000))
-with Sampler([NvmlProbe(pid, ["GPU-a"])], period_s=0.02) as sampler:
+with Sampler([NvmlProbe(pid, ["GPU-a"])]) as sampler:
     idle = sampler.read_now()
     start = time.monotonic()
     for device, own in ((4000, 1500), (9000, 2500), (5000, 1200)):

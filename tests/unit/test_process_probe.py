@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from pytest_triton_perf.probes.base import SourceLost
-from pytest_triton_perf.probes.process import ProcessProbe, ProcessTree
+from pytest_triton_perf.probes.process import DearCall, ProcessProbe, ProcessTree
+from pytest_triton_perf.probes.sampler import Sampler
 
 ALLOCATE = "import sys, time; block = bytearray(b'x' * {mb} * 10**6)"
 READY_AND_WAIT = "; print('ready', flush=True); sys.stdin.read()"
@@ -77,8 +79,14 @@ def children_of(pid: int) -> list[int]:
     ]
 
 
+def cpu_s(pid: int) -> float:
+    """Seconds of CPU time of a process and the children that it has waited for."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
 def memory(probe: ProcessProbe) -> float:
-    value = probe.read().cpu_memory_mb
+    value = probe.read(fresh=True).cpu_memory_mb
     assert value is not None
     return value
 
@@ -107,7 +115,7 @@ def test_memory_that_processes_share_counts_once() -> None:
         assert 100 <= memory(probe) < 150
 
 
-def test_the_tree_is_listed_anew_at_each_reading() -> None:
+def test_the_tree_is_listed_anew_at_a_fresh_reading() -> None:
     with process(with_children(1, 50)) as root:
         probe = ProcessProbe(root.pid)
         assert root.stdin is not None
@@ -117,6 +125,85 @@ def test_the_tree_is_listed_anew_at_each_reading() -> None:
         root.stdin.flush()
         assert root.stdout.readline() == "ended\n"
         assert before - memory(probe) >= 50
+
+
+def test_growth_since_the_last_size_in_full_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "import sys; print('ready', flush=True); sys.stdin.readline(); "
+        "block = bytearray(b'x' * 60 * 10**6); print('grown', flush=True); sys.stdin.read()"
+    )
+    with process(code) as root:
+        probe = ProcessProbe(root.pid)
+        before = memory(probe)
+        monkeypatch.setattr(DearCall, "due", lambda call: False)
+        assert root.stdin is not None
+        assert root.stdout is not None
+        root.stdin.write("\n")
+        root.stdin.flush()
+        assert root.stdout.readline() == "grown\n"
+        grown = probe.read().cpu_memory_mb
+        assert grown is not None
+        assert grown == pytest.approx(pss_mb(root.pid), rel=0.05)
+        assert grown - before >= 59
+
+
+def test_cpu_time_of_the_whole_tree_agrees_with_proc() -> None:
+    # An ended child's time is its parent's, so that in the end the root has it all.
+    busy = "import time; until = time.process_time() + 0.4\nwhile time.process_time() < until: pass"
+    code = f"""
+import subprocess, sys
+print("ready", flush=True)
+sys.stdin.readline()
+children = [subprocess.Popen([sys.executable, "-c", {busy!r}]) for _ in range(2)]
+for child in children:
+    child.wait()
+print("done", flush=True)
+sys.stdin.read()
+"""
+    with process(code) as root, Sampler([ProcessProbe(root.pid)]) as sampler:
+        assert root.stdin is not None
+        assert root.stdout is not None
+        sampler.read_now()
+        start, before = time.monotonic(), cpu_s(root.pid)
+        root.stdin.write("\n")
+        root.stdin.flush()
+        time.sleep(0.2)
+        sampler.read_now()  # finds the children
+        assert root.stdout.readline() == "done\n"
+        sampler.read_now()
+        end = time.monotonic()
+        percent = sampler.summary(start, end).cpu_utilization_pct
+        expected = cpu_s(root.pid) - before
+    assert expected > 0.8
+    assert percent is not None
+    assert percent / 100 * (end - start) == pytest.approx(expected, rel=0.05)
+
+
+def test_cpu_time_that_vanishes_with_a_process_is_not_negative() -> None:
+    # Nobody waits for the child's child: its time is gone when it ends.
+    code = (
+        "import os, signal, sys, time; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "if not os.fork():\n"
+        "    until = time.process_time() + 0.2\n"
+        "    while time.process_time() < until: pass\n"
+        "    print('ready', flush=True); sys.stdin.readline(); os._exit(0)\n"
+        "try: os.wait()\n"
+        "except ChildProcessError: print('ended', flush=True)\n"
+        "sys.stdin.read()"
+    )
+    with process(code) as root:
+        probe = ProcessProbe(root.pid)
+        assert probe.read(fresh=True).cpu_utilization_pct is None  # nothing to compare it with
+        assert root.stdin is not None
+        assert root.stdout is not None
+        root.stdin.write("\n")
+        root.stdin.flush()
+        assert root.stdout.readline() == "ended\n"
+        assert probe.read().cpu_utilization_pct is None
+        time.sleep(0.05)
+        used = probe.read().cpu_utilization_pct
+    assert used is not None
+    assert 0 <= used < 100
 
 
 def test_a_child_that_ended_and_was_not_reaped_is_skipped() -> None:
@@ -185,5 +272,5 @@ def test_the_tree_holds_the_root_and_its_descendants_alone() -> None:
         assert {p.pid for p in tree.processes()} == {root.pid, child}
         assert tree.holds(root.pid)
         assert tree.holds(child)
-        assert not tree.holds(os.getpid())
-    assert not tree.holds(child)
+        assert tree.holds(os.getpid()) is False
+    assert ProcessTree(root.pid).holds(child) is None

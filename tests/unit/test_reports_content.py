@@ -266,8 +266,8 @@ def test_columns_in_which_nothing_stands_are_left_out():
 def test_notes_say_each_reason_once():
     run = run_of(add_sub_sweeps(), [])
     assert missing_notes(run, levels_of(run, "add_sub")) == [
-        "GPU memory, GPU memory over idle server, GPU utilization and GPU power not measured: "
-        + NO_GPU
+        "GPU memory, GPU memory over idle server, GPU utilization, GPU power and GPU energy per "
+        "inference not measured: " + NO_GPU
     ]
 
 

@@ -113,6 +113,9 @@ def test_the_gpu_csv_has_a_row_per_level_and_gpu(written):
         "resnet", GPU, "1", "1", "resnet_config_default", "1:GPU", "Yes", "2310.5", "26.0", "87.5",
     ]  # fmt: skip
     assert rows[0]["GPU Process Memory (MB)"] == ""
+    assert rows[0]["GPU Memory Source"] == "device"
+    assert rows[0]["Throttle Reasons"] == "power limit"
+    assert float(rows[0]["GPU Energy (J)"]) == pytest.approx(105)
 
 
 def test_the_server_csv(written):

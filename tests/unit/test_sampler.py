@@ -1,3 +1,4 @@
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -7,6 +8,7 @@ import pytest
 from pytest_triton_perf.probes import sampler as module
 from pytest_triton_perf.probes.base import Reading, SourceLost, over_idle, totals
 from pytest_triton_perf.probes.sampler import Sampler
+from pytest_triton_perf.probes.summary import summarize
 
 ONLY_WHEN_ASKED = 60.0
 """A period that no test lives through: after the first sample, only ``read_now`` takes one."""
@@ -17,13 +19,21 @@ Answer = Callable[[], Reading]
 class Scripted:
     """A source that gives the answers of a list, the last one for ever, and knows when."""
 
-    def __init__(self, metrics: tuple[str, ...], *answers: Answer | Reading) -> None:
+    name = "the script"
+
+    def __init__(
+        self,
+        metrics: tuple[str, ...],
+        *answers: Answer | Reading,
+        period_s: float = ONLY_WHEN_ASKED,
+    ) -> None:
+        self.period_s = period_s
         self.metrics = metrics
         self._answers = list(answers)
         self.times: list[float] = []
         self.closed = 0
 
-    def read(self) -> Reading:
+    def read(self, *, fresh: bool = False) -> Reading:
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         self.times.append(time.monotonic())
         return answer() if callable(answer) else answer
@@ -43,7 +53,7 @@ def ram(*sizes_mb: float) -> Scripted:
     return Scripted(("cpu_memory_mb",), *(Reading(cpu_memory_mb=size) for size in sizes_mb))
 
 
-def gpu(**values: float | None) -> Reading:
+def gpu(**values: float | str | None) -> Reading:
     return Reading(gpus={"GPU-a": values})
 
 
@@ -63,7 +73,7 @@ def first_sample(probe: Scripted) -> None:
 
 def test_memory_is_the_peak_of_the_samples_of_the_interval_alone() -> None:
     probe = ram(900, 100, 300, 200, 800)
-    with Sampler([probe], period_s=ONLY_WHEN_ASKED) as sampler:
+    with Sampler([probe]) as sampler:
         first_sample(probe)
         start = time.monotonic()
         assert [sampler.read_now().cpu_memory_mb for _ in range(3)] == [100, 300, 200]
@@ -74,7 +84,7 @@ def test_memory_is_the_peak_of_the_samples_of_the_interval_alone() -> None:
 
 def test_the_series_of_each_probe_are_its_samples_of_the_interval() -> None:
     memory, device = ram(900, 100, 300), Scripted(GPU, gpu(memory_mb=7))
-    with Sampler([memory, device], period_s=ONLY_WHEN_ASKED) as sampler:
+    with Sampler([memory, device]) as sampler:
         first_sample(device)
         start = time.monotonic()
         sampler.read_now()
@@ -91,7 +101,7 @@ def test_the_series_of_each_probe_are_its_samples_of_the_interval() -> None:
 
 def test_utilization_and_power_are_means_over_time() -> None:
     probe = Scripted(GPU, gpu(), gpu(utilization_pct=0, power_w=100), gpu(utilization_pct=90))
-    with Sampler([probe], period_s=ONLY_WHEN_ASKED) as sampler:
+    with Sampler([probe]) as sampler:
         first_sample(probe)
         start = time.monotonic()
         time.sleep(0.05)
@@ -106,38 +116,162 @@ def test_utilization_and_power_are_means_over_time() -> None:
 
 
 def test_samples_are_taken_without_being_asked_for() -> None:
-    probe = ram(1)
-    with Sampler([probe], period_s=0.01):
+    probe = Scripted(("cpu_memory_mb",), Reading(cpu_memory_mb=1), period_s=0.01)
+    with Sampler([probe]):
         wait_for(lambda: len(probe.times) >= 3)
 
 
-def test_a_dear_probe_is_read_less_often() -> None:
+def test_a_dear_probe_is_read_less_often_and_a_note_says_so() -> None:
     def burn() -> Reading:
         until = time.thread_time() + 0.02
         while time.thread_time() < until:
             pass
         return Reading(cpu_memory_mb=1)
 
-    dear, cheap = Scripted(("cpu_memory_mb",), burn), Scripted(GPU, gpu())
-    with Sampler([dear, cheap], period_s=0.01):
+    dear = Scripted(("cpu_memory_mb",), burn, period_s=0.01)
+    cheap = Scripted(GPU, gpu(), period_s=0.01)
+    start = time.monotonic()
+    with Sampler([dear, cheap]) as sampler:
         time.sleep(0.5)
-    assert len(dear.times) == 1
-    assert len(cheap.times) > 1
+        notes = sampler.summary(start, time.monotonic()).notes
+    assert 1 < len(dear.times) <= 4
+    assert len(cheap.times) > 10
+    assert (
+        [note for note in notes if "ms of CPU time" in note]
+        == [
+            note
+            for note in notes
+            if re.match(r"only [2-4] of \d+ readings of the script were", note)
+        ]
+        != []
+    )
+
+
+def test_a_few_dear_readings_are_paid_for_in_advance() -> None:
+    def burn() -> Reading:
+        until = time.thread_time() + 0.02
+        while time.thread_time() < until:
+            pass
+        return Reading(cpu_memory_mb=1)
+
+    probe = Scripted(("cpu_memory_mb",), burn, Reading(cpu_memory_mb=1), period_s=0.02)
+    with Sampler([probe]):
+        wait_for(lambda: len(probe.times) >= 5)
+    assert probe.times[4] - probe.times[0] < 2  # what the first took alone is paid for in 2 s
+
+
+def test_samples_that_were_missed_are_counted() -> None:
+    release = threading.Event()
+
+    def stuck() -> Reading:
+        release.wait(60)
+        return gpu(memory_mb=1)
+
+    slow = Scripted(GPU, gpu(memory_mb=1), stuck, gpu(memory_mb=1), period_s=0.05)
+    other = Scripted(("cpu_memory_mb",), Reading(cpu_memory_mb=1), period_s=0.05)
+    start = time.monotonic()
+    with Sampler([slow, other]) as sampler:
+        wait_for(lambda: len(slow.times) == 2)
+        time.sleep(0.7)
+        release.set()
+        wait_for(lambda: len(slow.times) >= 5)
+        notes = sampler.summary(start, time.monotonic()).notes
+        after = time.monotonic()
+        time.sleep(0.2)
+        calm = sampler.summary(after, time.monotonic()).notes
+    assert re.fullmatch(r"the script hung for 0\.[67] s, and was not read meanwhile", notes[0])
+    assert re.fullmatch(
+        r"only \d+ of \d+ readings of the script were taken, and a short peak may be missing: "
+        "the machine was busy, or a source hung",
+        notes[1],
+    )
+    assert not any("hung" in note.partition(":")[0] for note in calm)
+
+
+def test_a_source_that_hangs_at_the_end_of_a_level_is_told_before_it_answers() -> None:
+    release = threading.Event()
+
+    def stuck() -> Reading:
+        release.wait(60)
+        return gpu(memory_mb=1)
+
+    probe = Scripted(GPU, gpu(memory_mb=1), stuck, period_s=0.05)
+    start = time.monotonic()
+    with Sampler([probe]) as sampler:
+        wait_for(lambda: len(probe.times) == 2)
+        time.sleep(0.6)
+        summary = sampler.summary(start, time.monotonic())
+        release.set()
+    assert summary.gpus["GPU-a"]["memory_mb"] == 1
+    assert summary.notes[0].startswith("the script hung for 0.6 s")
+
+
+def test_energy_is_what_the_counter_rose_by_over_the_whole_interval() -> None:
+    samples = [(at, gpu(energy_j=joules, power_w=1000)) for at, joules in ((1, 500), (3, 700))]
+    summary = summarize(samples, 0.5, 3.5)
+    assert summary.gpus["GPU-a"]["energy_j"] == 300  # 100 W for 3 s
+    assert totals(summary, inferences=600)["energy_per_inference_j"] == 0.5
+
+
+@pytest.mark.parametrize("counters", [(None, None), (5, None), (700, 500)])
+def test_energy_is_power_over_time_where_the_counter_does_not_tell(
+    counters: tuple[float | None, float | None],
+) -> None:
+    samples = [
+        (at, gpu(energy_j=joules, power_w=80)) for at, joules in zip((1, 3), counters, strict=True)
+    ]
+    assert summarize(samples, 0, 4).gpus["GPU-a"]["energy_j"] == 320
+
+
+def test_an_idle_gpu_uses_no_energy_and_that_is_a_figure() -> None:
+    samples = [(at, gpu(energy_j=7.0, power_w=80)) for at in (1, 3)]
+    assert totals(summarize(samples, 0, 4), inferences=1)["energy_per_inference_j"] == 0
+
+
+def test_reasons_of_throttling_are_those_of_all_samples() -> None:
+    texts = ("", "power limit", "temperature, power limit", None)
+    samples = [(at, gpu(throttle_reasons=text)) for at, text in enumerate(texts)]
+    assert summarize(samples, 0, 4).gpus["GPU-a"] == {
+        "throttle_reasons": "power limit, temperature"
+    }
+
+
+def test_memory_is_the_devices_where_one_sample_could_not_attribute_it() -> None:
+    own = gpu(memory_mb=900, process_memory_mb=300)
+    unknown, unread = gpu(memory_mb=800, process_memory_mb=None), gpu(memory_mb=950)
+
+    def source(*readings: Reading) -> tuple[float | str | None, float]:
+        with_samples = Scripted(GPU, *readings)
+        with Sampler([with_samples]) as sampler:
+            start = time.monotonic()
+            for _ in readings:
+                sampler.read_now()
+            summary = sampler.summary(start, time.monotonic())
+        return summary.gpus["GPU-a"]["memory_source"], totals(summary)["gpu_memory_mb"]
+
+    assert source(own, own, unread, own) == ("process", 300)
+    assert source(own, own, unknown, own) == ("device", 900)
+
+
+def test_cpu_utilization_is_a_mean_over_time() -> None:
+    samples = [(1.0, Reading(cpu_utilization_pct=100)), (3.0, Reading(cpu_utilization_pct=250))]
+    assert summarize(samples, 0, 3).cpu_utilization_pct == pytest.approx(200)
 
 
 def test_readings_of_all_probes_are_merged() -> None:
-    probes = [ram(5), Scripted(GPU, Reading(gpus=gpu(memory_mb=7).gpus, notes=("n", "n")))]
+    seen = Reading(gpus=gpu(memory_mb=7).gpus, notes=("n", "n"))
+    probes = [ram(5), Scripted(("gpu_memory_mb",), seen)]
     with Sampler(probes) as sampler:
         reading = sampler.read_now()
-    assert reading == Reading(cpu_memory_mb=5, gpus={"GPU-a": {"memory_mb": 7}}, notes=("n",))
+    gpus = gpu(memory_mb=7, memory_source="device").gpus
+    assert reading == Reading(cpu_memory_mb=5, gpus=gpus, notes=("n",))
 
 
 def test_a_reason_is_dropped_where_another_sample_has_the_figure() -> None:
-    probe = Scripted(
-        GPU, Reading(gpus=gpu(power_w=None).gpus, missing={"power_w": "busy"}), gpu(power_w=50)
-    )
+    busy = Reading(gpus=gpu(power_w=None).gpus, missing={"power_w": "busy"})
+    probe = Scripted(("power_w",), busy, gpu(power_w=50))
     start = time.monotonic()
-    with Sampler([probe], period_s=ONLY_WHEN_ASKED) as sampler:
+    with Sampler([probe]) as sampler:
         first_sample(probe)
         sampler.read_now()
         summary = sampler.summary(start, time.monotonic())
@@ -146,7 +280,7 @@ def test_a_reason_is_dropped_where_another_sample_has_the_figure() -> None:
 
 def test_a_lost_source_is_missing_with_its_words_and_the_others_go_on() -> None:
     lost = Scripted(GPU, gpu(memory_mb=1), failing(SourceLost("GPU a fell off the bus")))
-    with Sampler([lost, ram(5, 6)], period_s=ONLY_WHEN_ASKED) as sampler:
+    with Sampler([lost, ram(5, 6)]) as sampler:
         first_sample(lost)
         start = time.monotonic()
         reading = sampler.read_now()
@@ -160,7 +294,7 @@ def test_a_lost_source_is_missing_with_its_words_and_the_others_go_on() -> None:
 def test_a_level_before_the_loss_keeps_its_figures() -> None:
     probe = Scripted(("cpu_memory_mb",), Reading(cpu_memory_mb=5), failing(SourceLost("gone")))
     start = time.monotonic()
-    with Sampler([probe], period_s=ONLY_WHEN_ASKED) as sampler:
+    with Sampler([probe]) as sampler:
         first_sample(probe)
         end = time.monotonic()
         sampler.read_now()
@@ -170,7 +304,7 @@ def test_a_level_before_the_loss_keeps_its_figures() -> None:
 def test_a_level_during_which_the_source_was_lost_has_no_figure() -> None:
     probe = Scripted(("cpu_memory_mb",), Reading(cpu_memory_mb=5), failing(SourceLost("gone")))
     start = time.monotonic()
-    with Sampler([probe], period_s=ONLY_WHEN_ASKED) as sampler:
+    with Sampler([probe]) as sampler:
         first_sample(probe)
         sampler.read_now()
         summary = sampler.summary(start, time.monotonic())
@@ -186,11 +320,11 @@ def test_a_bug_of_a_probe_is_named_by_its_type() -> None:
 
 def test_an_interval_without_a_sample_is_read_after_it_for_memory_alone() -> None:
     probe = Scripted(GPU, gpu(memory_mb=1), gpu(memory_mb=2, utilization_pct=50, power_w=9))
-    with Sampler([probe], period_s=ONLY_WHEN_ASKED) as sampler:
+    with Sampler([probe]) as sampler:
         first_sample(probe)
         start = time.monotonic()
         summary = sampler.summary(start, start + 1e-9)
-    assert summary.gpus == {"GPU-a": {"memory_mb": 2}}
+    assert summary.gpus == gpu(memory_mb=2, memory_source="device").gpus
     why = "no sample was taken in the 1e-09 s of this interval"
     assert summary.missing == {"gpu_utilization_pct": why, "power_w": why}
     (note,) = summary.notes
