@@ -84,7 +84,7 @@ class SweepRun:
             self._progress.step(f"loading {self._name}")
             with recorder.phase("load"):
                 config = server.load(self._test.variant)
-            watch.refresh()
+            watch.look_again()
             self.sweep = replace(self.sweep, variant=replace(self._test.variant, config=config))
             self._measure_levels(server, watch, recorder)
         finally:
@@ -184,6 +184,7 @@ class SweepRun:
         for report in level.reports:
             missing |= report.missing
         missing |= seen.missing
+        missing.setdefault("energy_per_inference_j", "there is no throughput to relate energy to")
         notes = [*found.notes, *(note for report in level.reports for note in report.notes)]
         faults = host.faults(self._seen[level.load].stretches)
         if not all(report.keeps_up for report in level.reports):

@@ -46,8 +46,8 @@ class Watch:
             seen, notes=(*seen.notes, *self._reviewer.remarks(self._sampler, start, end))
         )
 
-    def refresh(self) -> None:
-        """Read everything anew: the processes of a variant are known from its first level on."""
+    def look_again(self) -> None:
+        """Read everything now: from here on the processes of a new variant are known."""
         self._sampler.read_now()
 
     def recorder(self) -> MemoryRecorder:

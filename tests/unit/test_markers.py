@@ -50,7 +50,7 @@ def test_an_automatic_ramp_also_measures_what_budgets_name():
         Load(concurrency=6, batch_size=8),
         Load(concurrency=9, batch_size=8),
     )
-    with pytest.raises(UsageError, match="at: concurrency: expected a whole number .* not 1.5"):
+    with pytest.raises(UsageError, match=r"at: concurrency: expected a whole number .* not 1.5"):
         parse_budgets(
             [pytest.mark.perf_budget(p99_latency_ms=5, at={"concurrency": 1.5}).mark], spec
         )
