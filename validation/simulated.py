@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.signal import lfilter
 from scipy.special import ndtri
 
@@ -158,10 +159,15 @@ COVERED = ("p50_latency_ms", "p99_latency_ms", "avg_latency_ms", "throughput")
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """How often an interval held the truth, how often it was bounded, and how wide it was."""
+    """How often an interval held the truth (an unbounded end does), and how often it was bounded.
+
+    ``share_bounded`` is how often those with two bounds held it, ``width`` the median of their
+    widths relative to the truth; both are ``nan`` where there are none.
+    """
 
     share: float
     bounded: float
+    share_bounded: float
     width: float
 
 
@@ -170,8 +176,7 @@ def coverage(
 ) -> dict[str, Coverage]:
     """Coverage of the 95 % intervals over independent runs, by metric.
 
-    ``make`` is a method of ``process``. An unbounded end holds the truth; ``width`` is the
-    median of the bounded intervals, relative to the truth.
+    ``make`` is a method of ``process``.
     """
     requests, segments = size
     rng = np.random.default_rng([requests, segments, *process.name.encode()])
@@ -184,16 +189,22 @@ def coverage(
             truth = process.truth(metric)
             low, high = values[metric].ci or (None, None)
             held[metric].append((low is None or low <= truth) and (high is None or truth <= high))
-            if low is not None and high is not None:
-                widths[metric].append((high - low) / truth)
+            width = math.nan if low is None or high is None else (high - low) / truth
+            widths[metric].append(width)
     return {
-        metric: Coverage(
-            share=float(np.mean(held[metric])),
-            bounded=len(widths[metric]) / runs,
-            width=float(np.median(widths[metric])) if widths[metric] else math.nan,
-        )
-        for metric in COVERED
+        metric: _coverage(np.array(held[metric]), np.array(widths[metric])) for metric in COVERED
     }
+
+
+def _coverage(held: NDArray[np.bool_], widths: Numbers) -> Coverage:
+    bounded = np.isfinite(widths)
+    some = bool(bounded.any())
+    return Coverage(
+        share=float(held.mean()),
+        bounded=float(bounded.mean()),
+        share_bounded=float(held[bounded].mean()) if some else math.nan,
+        width=float(np.median(widths[bounded])) if some else math.nan,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +250,10 @@ def share(found: Sequence[Verdict], status: str) -> float:
 
 
 def _coverage_table(runs: int) -> None:
-    print(f"\nCoverage of the 95 % interval ({runs} runs a row; share bounded, median width)\n")
+    print(
+        f"\nHow many 95 % intervals held the truth, of {runs}. In brackets their median width, or, "
+        "where not all\nhad two bounds: how many had, how many of these held it, and the width.\n"
+    )
     print("| process | requests | segments | p50 | p99 | average | throughput |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for process in (INDEPENDENT, AR5, AR9, BATCHES, DRIFTING, BURSTY):
@@ -259,8 +273,11 @@ def _coverage_row(name: str, size: Size, found: Mapping[str, Coverage]) -> None:
 
 
 def _cell(found: Coverage) -> str:
-    width = "" if math.isnan(found.width) else f", {found.width:.0%}"
-    return f"{found.share:.1%} ({found.bounded:.0%}{width})"
+    if not found.bounded:
+        return f"{found.share:.1%} (none)"
+    if found.bounded == 1:
+        return f"{found.share:.1%} ({found.width:.0%})"
+    return f"{found.share:.1%} ({found.bounded:.0%}: {found.share_bounded:.1%}, {found.width:.0%})"
 
 
 def _limit_table(runs: int) -> None:
