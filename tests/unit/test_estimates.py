@@ -12,9 +12,8 @@ from pytest_triton_perf.domain.estimates import (
     inflation,
     percentile_interval_ms,
 )
-from pytest_triton_perf.domain.explain import estimate_text
 from pytest_triton_perf.domain.levels import Estimate
-from pytest_triton_perf.domain.metrics import METRICS, find_metric
+from pytest_triton_perf.domain.metrics import METRICS, estimate_text, find_metric
 from pytest_triton_perf.domain.pooling import pool
 from pytest_triton_perf.domain.segments import Segment
 
