@@ -84,7 +84,7 @@ class SweepRun:
             self._progress.step(f"loading {self._name}")
             with recorder.phase("load"):
                 config = server.load(self._test.variant)
-            watch.look_again()
+                watch.look_again()
             self.sweep = replace(self.sweep, variant=replace(self._test.variant, config=config))
             self._measure_levels(server, watch, recorder)
         finally:

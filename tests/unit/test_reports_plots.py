@@ -58,7 +58,7 @@ def test_the_pictures_and_their_names():
 
 def test_each_image_has_its_line_and_its_name(words):
     pictures = plots.draw(two_image_run())
-    assert len(pictures) == 2 + 4
+    assert len(pictures) == 2 + 2 * 4
     legend = [text for text in words[0] if "config" in text or "other" in text]
     assert legend == [
         "add_sub_config_0@25.01-py3", "add_sub_config_0@24.10-py3",

@@ -49,7 +49,7 @@ def budget(name, limit, at=None):
 def test_the_phases_are_named_and_the_budget_is_a_line(figures):
     one = add_sub_sweeps()[0]
     budgets = [budget("max_cpu_memory_mb", 200), budget("p99_latency_ms", 5)]
-    png = timeline.draw_memory([one], CPU_MEMORY, budgets)
+    png = timeline.draw_memory("add_sub_config_default", [one], CPU_MEMORY, budgets)
     assert Image.open(io.BytesIO(png)).format == "PNG"
     (figure,) = figures
     assert {
@@ -70,19 +70,26 @@ def test_the_phases_are_named_and_the_budget_is_a_line(figures):
 
 def test_one_gpu_is_one_curve_and_two_have_their_parts(figures):
     one = sample_run().sweeps[5]
-    timeline.draw_memory([one], GPU_MEMORY, [])
+    timeline.draw_memory("add_sub_config_default", [one], GPU_MEMORY, [])
     assert len(curves(figures[0])) == 1
     assert GPU not in words(figures[0])
     half = Curve(at_s=[0.0, 1.0, 2.0], mb=[100.0, 200.0, 300.0])
     memory = dataclasses.replace(one.memory, gpus={"GPU-a": half, "GPU-b": half})
-    timeline.draw_memory([dataclasses.replace(one, memory=memory)], GPU_MEMORY, [])
+    timeline.draw_memory(
+        "add_sub_config_default", [dataclasses.replace(one, memory=memory)], GPU_MEMORY, []
+    )
     assert len(curves(figures[1])) == 3
     assert {"GPU memory, all GPUs", "GPU-a", "GPU-b"} <= set(words(figures[1]))
 
 
 def test_the_tests_of_a_variant_stand_side_by_side(figures):
     one = add_sub_sweeps()[0]
-    timeline.draw_memory([one, dataclasses.replace(one, test="t.py::again")], CPU_MEMORY, [])
+    timeline.draw_memory(
+        "add_sub_config_default",
+        [one, dataclasses.replace(one, test="t.py::again")],
+        CPU_MEMORY,
+        [],
+    )
     (first, _), (second, _) = curves(figures[0])
     end = one.memory.phases[-1].end_s
     assert second[0] == pytest.approx(end + first[0])
@@ -96,7 +103,9 @@ def test_no_memory_at_all_can_be_drawn(figures):
     memory = dataclasses.replace(
         one.memory, curves={"gpu_memory_mb": Curve(at_s=[0.0, 1.0, 2.0], mb=[0.0, 0.0, 0.0])}
     )
-    timeline.draw_memory([dataclasses.replace(one, memory=memory)], GPU_MEMORY, [])
+    timeline.draw_memory(
+        "add_sub_config_default", [dataclasses.replace(one, memory=memory)], GPU_MEMORY, []
+    )
     assert len(curves(figures[0])) == 1
 
 
@@ -105,12 +114,12 @@ def test_what_was_not_measured_is_said_in_the_picture(figures):
     level = dataclasses.replace(level, values={}, missing={"cpu_memory_mb": NO_GPU})
     for memory in (None, dataclasses.replace(add_sub_sweeps()[0].memory, curves={})):
         sweep = Sweep(test="t", variant=variant("m"), measurements=[level], memory=memory)
-        timeline.draw_memory([sweep], CPU_MEMORY, [])
+        timeline.draw_memory("add_sub_config_default", [sweep], CPU_MEMORY, [])
     for figure in figures:
         assert f"CPU memory was not measured: {NO_GPU}" in words(figure)
 
 
-def test_a_result_of_before_there_were_timelines_says_so(figures):
+def test_a_sweep_without_a_timeline_says_so(figures):
     sweep = dataclasses.replace(add_sub_sweeps()[0], memory=None)
-    timeline.draw_memory([sweep], CPU_MEMORY, [])
+    timeline.draw_memory("add_sub_config_default", [sweep], CPU_MEMORY, [])
     assert "no timeline was recorded" in words(figures[0])
