@@ -71,11 +71,7 @@ class MeasuredLevel:
     @property
     def rate(self) -> float:
         """Requests per second, about."""
-        requests = sum(
-            segment.sent_s.size or sum(window.requests for window in segment.windows)
-            for segment in self.segments
-        )
-        return requests / self.loaded_s
+        return sum(segment.requests for segment in self.segments) / self.loaded_s
 
 
 class Measuring:

@@ -81,6 +81,11 @@ class Segment:
         """How long the load lasted, ramp and warm-up included."""
         return self.ended - self.started
 
+    @property
+    def requests(self) -> int:
+        """How many requests it recorded, one by one or in windows."""
+        return self.sent_s.size or sum(window.requests for window in self.windows)
+
     @cached_property
     def steady(self) -> "Steady":
         """The part of its requests that figures are computed from."""
