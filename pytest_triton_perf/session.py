@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,9 @@ from pytest_triton_perf.probes.base import Reading, over_idle, totals
 from pytest_triton_perf.probes.sampler import Sampler
 from pytest_triton_perf.progress import Progress
 from pytest_triton_perf.servers.base import Launcher, RunningServer, ServerSpec, tail
+
+_SEGMENT_S = 1.0
+"""How long each level is under load."""
 
 
 @dataclass(kw_only=True)
@@ -175,7 +178,9 @@ class PerfSession:
                 if index == 0:
                     self._generator.warm_up(traffic, load, url=url, max_seconds=share / 2)
                     share = (deadline - time.monotonic()) / len(loads)
-                report = self._generator.run(traffic, load, url=url, max_seconds=share)
+                report = self._generator.run(
+                    traffic, load, url=url, seconds=min(_SEGMENT_S, share), max_seconds=share
+                )
             except LoadError as error:
                 where = f"{test.variant.name} at {load}"
                 if how := server.ended():
@@ -184,8 +189,10 @@ class PerfSession:
                         f"{tail(server.logs())}"
                     ) from error
                 raise LoadError(f"{where}: {error}") from error
-            seen = watched.sampler.summary(report.started, report.ended)
-            measurement = _measurement(load, report, over_idle(seen, watched.idle))
+            seen = watched.sampler.summary(report.segment.started, report.segment.ended)
+            measurement = _measurement(
+                load, report, over_idle(seen, watched.idle), traffic.percentiles
+            )
             self._progress.finished(f"{test.variant.name} at {load}: {_short(measurement)}")
             yield measurement
 
@@ -194,19 +201,23 @@ def _sweep(test: PerfTest, variant: Variant, measured: list[Measurement]) -> Swe
     return Sweep(test=test.nodeid, variant=variant, measurements=measured)
 
 
-def _measurement(load: Load, report: LoadReport, seen: Reading) -> Measurement:
-    values = {**report.values, **totals(seen)}
-    missing = {
-        name: why for name, why in {**seen.missing, **report.missing}.items() if name not in values
-    }
+def _measurement(
+    load: Load, report: LoadReport, seen: Reading, percentiles: Sequence[int]
+) -> Measurement:
+    from pytest_triton_perf.domain.estimates import estimate
+
+    client = estimate([report.segment], percentiles)
+    others = {**report.server_ms, **totals(seen)}
+    values = {**client.values, **{name: Estimate(value=value) for name, value in others.items()}}
+    missing = {**seen.missing, **report.missing, **client.missing}
     return Measurement(
         load=load,
-        requests=report.requests,
-        wall_s=round(report.ended - report.started, 3),
-        values={name: Estimate(value=value) for name, value in values.items()},
-        missing=missing,
+        requests=client.requests,
+        wall_s=round(report.segment.seconds, 3),
+        values=values,
+        missing={name: why for name, why in missing.items() if name not in values},
         gpus=seen.gpus,
-        notes=(*report.notes, *seen.notes),
+        notes=(*report.notes, *client.notes, *seen.notes),
     )
 
 

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from pytest_triton_perf.domain.levels import Load
+
+if TYPE_CHECKING:
+    from pytest_triton_perf.domain.segments import Segment
 
 WireProtocol = Literal["grpc", "http"]
 SharedMemory = Literal["none", "system", "cuda"]
@@ -32,32 +35,34 @@ class Traffic:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadReport:
-    """What the load generator measured at one level.
+    """What the load generator recorded at one level.
 
-    ``values`` is keyed by metric name (throughput in infer/s, times in ms); ``missing`` gives
-    the reason for each metric that was asked for and not reported. ``started`` and ``ended``
-    are ``time.monotonic()`` of the load, for cutting the probes' samples.
+    ``server_ms`` is the server's part of the latency by metric name (``queue_ms`` …), means per
+    request over the segment; ``missing`` has the reason for each that is not there. Where
+    ``keeps_up`` is false, the client was the bottleneck, and ``notes`` say how.
     """
 
-    values: Mapping[str, float]
+    segment: "Segment"
+    server_ms: Mapping[str, float]
     missing: Mapping[str, str]
-    requests: int | None
-    started: float
-    ended: float
+    keeps_up: bool = True
     notes: tuple[str, ...] = ()
 
 
 class LoadGenerator(Protocol):
-    """Makes one level of load on a running server and reports it."""
+    """Makes load on a running server and records it; what it means is for statistics."""
 
-    def run(self, traffic: Traffic, load: Load, *, url: str, max_seconds: float) -> LoadReport:
-        """Load the server once, for as long as a trustworthy figure needs.
+    def run(
+        self, traffic: Traffic, load: Load, *, url: str, seconds: float, max_seconds: float
+    ) -> LoadReport:
+        """Load the server for about ``seconds``, longer where its requests take longer.
 
         ``url`` is ``host:port`` of the protocol that ``traffic`` names. ``max_seconds`` bounds
-        the whole call, retries included.
+        the whole call, retries included. All segments of one level hold single requests, or all
+        of them hold windows, until the next ``warm_up``.
 
         Raises:
-            LoadError: the level was not measured; the message has the generator's own words.
+            LoadError: nothing was recorded; the message has the generator's own words.
         """
 
     def warm_up(self, traffic: Traffic, load: Load, *, url: str, max_seconds: float) -> None:
