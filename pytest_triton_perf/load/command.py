@@ -11,7 +11,8 @@ REPORT = "report.csv"
 """perf_analyzer writes here, relative to its own working directory: for an ensemble it puts
 the composing models' names in front of this name, which breaks with an absolute path."""
 
-_ALWAYS_REPORTED = (50, 90, 95, 99)
+EXPORT = "export.json"
+"""The requests one by one, beside the report; perf_analyzer refuses a file that exists."""
 
 _DURATION = "the plugin decides how long it measures, within --triton-perf-max-seconds"
 _INSTEAD = {
@@ -49,18 +50,21 @@ _INSTEAD = {
     "--stability-percentage": _DURATION,
     "--max-trials": _DURATION,
     "--verbose-csv": "the plugin sets it already",
-    "--profile-export-file": "perf_analyzer runs once a level and would refuse to overwrite it",
+    "--profile-export-file": "the plugin records requests itself, where their tensors are small",
     "--service-kind": "the plugin measures Triton only",
     "--enable-mpi": "the plugin runs one perf_analyzer at a time",
 }
 """Arguments that fight the plugin's own, and what to use instead."""
 
 
-def build_args(traffic: Traffic, load: Load, *, url: str, window_ms: float) -> list[str]:
+def build_args(
+    traffic: Traffic, load: Load, *, url: str, window_ms: float, record: bool
+) -> list[str]:
     """The arguments of one run of perf_analyzer: three windows of 1.2 x ``window_ms`` each.
 
     Three trials with a stability limit of 900 % are never "unstable", so the run neither goes
     on nor drops the level: how much the windows differ is for statistics, not for a retry.
+    They follow each other without a gap. ``record`` adds the export of single requests.
 
     Raises:
         UsageError: streaming over HTTP.
@@ -74,6 +78,8 @@ def build_args(traffic: Traffic, load: Load, *, url: str, window_ms: float) -> l
         args += ["--request-rate-range", f"{load.request_rate}"]
     args += ["--measurement-interval", str(round(window_ms)), "-r", "3", "-s", "900"]
     args += ["-f", REPORT, "--verbose-csv"]
+    if record:
+        args += ["--profile-export-file", EXPORT]
     if traffic.input_data in ("zero", "random"):
         args += ["--input-data", str(traffic.input_data)]
     elif traffic.input_data is not None:
@@ -84,8 +90,6 @@ def build_args(traffic: Traffic, load: Load, *, url: str, window_ms: float) -> l
         args += ["--shared-memory", traffic.shared_memory]
     if traffic.streaming:
         args += ["--async", "--streaming"]
-    for percentile in _extra(traffic.percentiles)[:1]:
-        args += ["--percentile", str(percentile)]
     return [*args, *traffic.extra_args]
 
 
@@ -103,15 +107,6 @@ def tls_args(
     }
     given = [part for option, file in files.items() if file for part in (option, str(file))]
     return [*(["--ssl-grpc-use-ssl", "true"] if grpc else []), *given]
-
-
-def unsupported_percentiles(percentiles: Sequence[int]) -> tuple[int, ...]:
-    """Those that one run cannot report: it gives 50, 90, 95, 99 and one more."""
-    return _extra(percentiles)[1:]
-
-
-def _extra(percentiles: Sequence[int]) -> tuple[int, ...]:
-    return tuple(p for p in dict.fromkeys(percentiles) if p not in _ALWAYS_REPORTED)
 
 
 def check_extra_args(args: Sequence[str]) -> None:

@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_triton_perf.domain.levels import Load
-from pytest_triton_perf.domain.metrics import SERVER_TIMES, percentile_name
+from pytest_triton_perf.domain.metrics import SERVER_TIMES
+
+PERCENTILES = (50, 90, 95, 99)
+"""Those that perf_analyzer always reports."""
 
 _LEVEL_COLUMN = {"concurrency": "Concurrency", "request_rate": "Request Rate"}
 _SERVER_COLUMN = {
@@ -17,65 +20,58 @@ _SERVER_COLUMN = {
     "compute_infer_ms": "Server Compute Infer",
     "compute_output_ms": "Server Compute Output",
 }
-_NETWORK_COLUMN = "Network+Server Send/Recv"
-_LATENCY_PARTS = ("Client Send", _NETWORK_COLUMN, *_SERVER_COLUMN.values(), "Client Recv")
-_CACHE_PARTS = ("Server Cache Hit", "Server Cache Miss")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ParsedReport:
-    """One level as perf_analyzer reported it; the fields are those of ``LoadReport``."""
+    """One level as perf_analyzer reported it.
 
-    values: Mapping[str, float]
+    ``throughput`` is in infer/s; ``percentiles_ms`` are those of :data:`PERCENTILES`. The other
+    fields are those of ``LoadReport``.
+    """
+
+    throughput: float
+    requests: int
+    avg_latency_ms: float
+    percentiles_ms: Mapping[int, float]
+    server_ms: Mapping[str, float]
     missing: Mapping[str, str]
-    requests: int | None
+    keeps_up: bool
+    decoupled: bool
     notes: tuple[str, ...]
 
 
-def parse_report(
-    csv_text: str, stdout: str, load: Load, percentiles: Sequence[int]
-) -> ParsedReport | None:
-    """The level in perf_analyzer's CSV, or ``None`` where the CSV does not have it.
+def parse_report(csv_text: str, stdout: str, load: Load) -> ParsedReport | None:
+    """The level in perf_analyzer's CSV, or ``None`` where CSV or ``stdout`` do not have it.
 
     The row is found by the level's value: perf_analyzer sorts rows by throughput and leaves
     out levels that it calls unstable. Columns are found by name. Times are whole microseconds
     there and milliseconds here.
     """
     row = _row(csv_text, load)
-    if row is None:
-        return None
-    values = {"throughput": float(row["Inferences/Second"])}
-    missing = {}
-    notes = []
-    average = _ms(row, "Avg latency")
-    if average is None and (average := _sum_of_parts(row)) is not None:
-        notes.append(
-            "the average latency is the sum of perf_analyzer's parts, each rounded down to 1 us: "
-            "it prints no average beside an extra percentile"
-        )
-    if average is None:
-        missing["avg_latency_ms"] = (
-            "perf_analyzer prints no average latency beside a percentile other than 50, 90, 95, 99"
-        )
-    else:
-        values["avg_latency_ms"] = average
-    for percentile in percentiles:
-        name = percentile_name(percentile)
-        if (value := _ms(row, f"p{percentile} latency")) is None:
-            missing[name] = f"perf_analyzer did not report the {percentile}th percentile"
-        else:
-            values[name] = value
-    for name in SERVER_TIMES:
-        if (value := _ms(row, _SERVER_COLUMN[name])) is None:
-            missing[name] = "perf_analyzer got no statistics from the server"
-        else:
-            values[name] = value
     requests = re.search(r"^ *Client: *\n(?:.*\n)*? *Request count: (\d+)", stdout, re.MULTILINE)
+    if row is None or requests is None or int(requests[1]) == 0:
+        return None
+    server_ms = {
+        name: value
+        for name in SERVER_TIMES
+        if (value := _ms(row, _SERVER_COLUMN[name])) is not None
+    }
+    troubles = _troubles(stdout)
     return ParsedReport(
-        values=values,
-        missing=missing,
-        requests=int(requests[1]) if requests else None,
-        notes=(*notes, *_remarks(stdout)),
+        throughput=float(row["Inferences/Second"]),
+        requests=int(requests[1]),
+        avg_latency_ms=float(row["Avg latency"]) / 1000,
+        percentiles_ms={p: float(row[f"p{p} latency"]) / 1000 for p in PERCENTILES},
+        server_ms=server_ms,
+        missing={
+            name: "perf_analyzer got no statistics from the server"
+            for name in SERVER_TIMES
+            if name not in server_ms
+        },
+        keeps_up=not troubles,
+        decoupled="Detected decoupled model" in stdout,
+        notes=tuple(troubles),
     )
 
 
@@ -93,37 +89,22 @@ def _ms(row: Mapping[str, str], column: str) -> float | None:
     return float(cell) / 1000 if cell else None
 
 
-def _sum_of_parts(row: Mapping[str, str]) -> float | None:
-    """The average latency from its parts, which perf_analyzer derives from the average.
-
-    ``None`` where a part is missing, or where perf_analyzer cut the network's part off at 0
-    because the server's times did not fit into the client's.
-    """
-    parts = [_ms(row, column) for column in _LATENCY_PARTS]
-    parts += [_ms(row, column) for column in _CACHE_PARTS if column in row]
-    known = [part for part in parts if part is not None]
-    if len(known) < len(parts) or not _ms(row, _NETWORK_COLUMN):
-        return None
-    return round(sum(known), 3)
-
-
-def _remarks(stdout: str) -> list[str]:
-    remarks = []
+def _troubles(stdout: str) -> list[str]:
+    """How the client was the bottleneck."""
+    troubles = []
     delayed = re.search(r"desired request rate\. *([\d.]+)% of the requests were delayed", stdout)
     if delayed:
-        remarks.append(
+        troubles.append(
             f"perf_analyzer could not keep up with the request rate: {delayed[1]}% of the "
             "requests were sent late. The server is saturated, or perf_analyzer's 4 threads all "
             "wait for answers (perf_analyzer_args=('--async',) lifts that limit)"
         )
     if "not able to keep up with the desired load" in stdout:
-        remarks.append(
+        troubles.append(
             "perf_analyzer could not keep up with the load: these figures are the client's, "
             "not the server's"
         )
-    if "using the first response for measuring latency" in stdout:
-        remarks.append("decoupled model: latencies are those of the first response")
-    return remarks
+    return troubles
 
 
 def window_too_short(words: str) -> bool:
@@ -171,7 +152,7 @@ _HINTS = (
     ),
     (
         r"[Ff]ailed to connect|Couldn't connect|Connection refused|Connection reset|Socket closed"
-        r"|Transport closed|server returned nothing|empty response",
+        r"|Transport closed|server returned nothing|empty response|rewinding of the data stream",
         "no server answers at {url}, or it died under the load: see the server's log",
     ),
     (

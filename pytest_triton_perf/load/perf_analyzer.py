@@ -1,4 +1,4 @@
-"""perf_analyzer: finding a binary that runs here, and measuring one load level with it."""
+"""perf_analyzer: finding a binary that runs here, and recording load that it makes."""
 
 import atexit
 import functools
@@ -13,21 +13,35 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_triton_perf.domain.levels import Load
-from pytest_triton_perf.errors import INSTALL_EMBEDDED, LoadError, MissingPartError
+from pytest_triton_perf.errors import INSTALL_EMBEDDED, MissingPartError
 from pytest_triton_perf.load import windows
 from pytest_triton_perf.load.base import LoadReport, Traffic
 from pytest_triton_perf.load.command import build_args
-from pytest_triton_perf.load.parsing import (
-    ParsedReport,
-    hint,
-    parse_report,
-    window_too_short,
+from pytest_triton_perf.load.complaints import (
+    clock_set_twice,
+    does_not_fit,
+    hung,
+    not_measured,
+    unreadable,
 )
+from pytest_triton_perf.load.experience import Experience, ExportSize
+from pytest_triton_perf.load.export import UnreadableExport, read_export
+from pytest_triton_perf.load.parsing import ParsedReport, parse_report, window_too_short
 from pytest_triton_perf.load.runner import PerfAnalyzerBinary, Run, Runner
+
+if TYPE_CHECKING:
+    from pytest_triton_perf.domain.segments import Segment
+
+_ABOUT = 0.9
+"""A segment of this share of the seconds that were asked for is as good as the whole."""
+
+_CLOCK_STEP_S = 0.005
+"""A wall clock that was moved further than this in a run was set, not only kept in step."""
 
 
 def find_perf_analyzer(explicit: Path | None) -> PerfAnalyzerBinary:
@@ -196,70 +210,59 @@ def _embedded_libraries() -> str | None:
     return folder
 
 
-@dataclass(kw_only=True)
-class _Experience:
-    """What the runs of one kind of traffic taught since the model was loaded."""
-
-    at_least_ms: float = windows.BASE_MS
-    lessons: dict[Load, windows.Lesson] = field(default_factory=dict)
-
-
 class PerfAnalyzer:
-    """A :class:`~pytest_triton_perf.load.base.LoadGenerator`: one process per level."""
+    """A :class:`~pytest_triton_perf.load.base.LoadGenerator`: one process per segment."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
-        self._experiences: dict[tuple[str, str], _Experience] = {}
+        self._experiences: dict[tuple[str, str], Experience] = {}
+        self._sizes: dict[str, ExportSize] = {}
 
     def describe(self) -> Mapping[str, str]:
         """Its name, and what the runner says of it."""
         return {"name": "perf_analyzer", **self._runner.describe()}
 
-    def run(self, traffic: Traffic, load: Load, *, url: str, max_seconds: float) -> LoadReport:
-        """Measure one level, as :class:`~pytest_triton_perf.load.base.LoadGenerator` says.
+    def run(
+        self, traffic: Traffic, load: Load, *, url: str, seconds: float, max_seconds: float
+    ) -> LoadReport:
+        """Record one segment, as :class:`~pytest_triton_perf.load.base.LoadGenerator` says.
 
-        A level with fewer than 100 requests is measured once more with a longer window, as far
-        as ``max_seconds`` allows.
+        Where it is not known yet whether the export of its requests is affordable, the shortest
+        possible run tells first. Where it is not, the segment is one window: perf_analyzer's
+        own figures of the whole run.
 
         Raises:
-            LoadError: the level was not measured, or cannot be within ``max_seconds``.
+            LoadError: nothing was recorded, or nothing can be within ``max_seconds``.
             UsageError: streaming over HTTP.
         """
         deadline = time.monotonic() + max_seconds
-        known = self._experiences.setdefault((url, repr(traffic)), _Experience())
-        wanted_ms = windows.first_window(
-            load, list(known.lessons.values()), at_least_ms=known.at_least_ms
-        )
-        empty_ms = windows.SHORTEST_MS  # the longest window in which no request was answered
-        latency_s = 0.0  # what a request seems to take, at most
-        extended = retried = False
+        known = self._experiences.setdefault((url, repr(traffic)), Experience())
+        size = self._sizes.setdefault(repr(traffic), ExportSize())
         while True:
-            longest_ms = windows.longest_window(deadline - time.monotonic(), latency_s)
-            window_ms = min(wanted_ms, longest_ms)
-            if window_ms <= empty_ms:
-                raise _does_not_fit(traffic, load, max_seconds, empty_ms, latency_s)
-            run = self._process(traffic, load, url, window_ms, deadline)
-            report = parse_report(run.csv, run.stdout, load, traffic.percentiles)
+            record = known.is_recorded(load, size)
+            run, report = self._reported(
+                traffic, load, known, url=url, seconds=seconds, deadline=deadline, record=record
+            )
             if report is None:
-                if window_too_short(run.words):
-                    latency_s = max(latency_s, run.ended - run.started)
-                    empty_ms = window_ms
-                    wanted_ms = windows.longer_window(window_ms, latency_s)
-                elif run.exit_code == 0 and not retried:
-                    retried = True  # a very short window now and then ends without any report
-                else:
-                    raise _not_measured(traffic, load, url, run)
+                size.trouble = "perf_analyzer took too long to write its export of a short run"
                 continue
-            lesson = _lesson(load, report)
-            known.lessons[load] = lesson
-            if report.requests is not None and report.requests < windows.ENOUGH_REQUESTS:
-                latency_s = lesson.latency_s
-                wanted_ms = windows.enough_window(lesson.rate, latency_s)
-                left_ms = windows.longest_window(deadline - time.monotonic(), latency_s)
-                if not extended and min(wanted_ms, left_ms) > 1.5 * window_ms:
-                    extended = True
+            known.learn(load, report)
+            if record is False:
+                return _report(_windowed(load, report, run), report, run, size)
+            try:
+                segment = read_export(run.export, load, clock_offset_ns=run.clock_offset_ns)
+            except UnreadableExport as problem:
+                if record:
+                    raise unreadable(traffic, load, problem) from None
+                size.trouble = f"perf_analyzer's export cannot be used: {problem}"
+                continue
+            if record is None:
+                inferences = segment.sent_s.size * load.batch_size
+                size.bytes_per_inference = len(run.export) / inferences
+                if segment.ended - segment.started < _ABOUT * seconds:
                     continue
-            return _report(report, traffic, run)
+                known.keep_recording(load)
+            return _report(segment, report, run, size)
 
     def warm_up(self, traffic: Traffic, load: Load, *, url: str, max_seconds: float) -> None:
         """Send requests that nobody measures, for about half a second.
@@ -270,89 +273,132 @@ class PerfAnalyzer:
             LoadError: the model cannot be measured like this at all, or hangs.
             UsageError: streaming over HTTP.
         """
-        known = self._experiences[(url, repr(traffic))] = _Experience()
+        known = self._experiences[(url, repr(traffic))] = Experience()
         window_ms = windows.WARM_UP_MS
-        deadline = time.monotonic() + max_seconds
-        run = self._process(traffic, load, url, window_ms, deadline)
+        run = self._process(traffic, load, url, window_ms, seconds=max_seconds, record=False)
+        if run.hung:
+            raise hung(traffic, load, window_ms, max_seconds, run.words)
         if window_too_short(run.words):
             known.at_least_ms = windows.longer_window(window_ms, run.ended - run.started)
         elif run.exit_code != 0:
-            raise _not_measured(traffic, load, url, run)
+            raise not_measured(traffic, load, url, run)
+        elif report := parse_report(run.csv, run.stdout, load):
+            known.learn(load, report, percentile=50)  # the first requests are not like the others
+
+    def _reported(
+        self,
+        traffic: Traffic,
+        load: Load,
+        known: Experience,
+        *,
+        url: str,
+        seconds: float,
+        deadline: float,
+        record: bool | None,
+    ) -> tuple[Run, ParsedReport | None]:
+        """Run perf_analyzer until it reports the level: with longer windows after empty ones.
+
+        With ``record`` of ``None`` the run is as short as can be, to tell the size of its export.
+        No report then, where writing that export takes too long.
+        """
+        max_seconds = deadline - time.monotonic()
+        wanted_ms = known.window(load, 0 if record is None else seconds)
+        empty_ms = latency_s = 0.0  # the longest window without an answer; what a request takes
+        repeated = False
+        while True:
+            left_s = deadline - time.monotonic()
+            window_ms = min(wanted_ms, windows.longest_window(left_s, latency_s))
+            if window_ms < windows.SHORTEST_MS or window_ms <= empty_ms:
+                raise does_not_fit(traffic, load, max_seconds, empty_ms, latency_s)
+            probes = record is None and windows.run_seconds(window_ms) < left_s / 4
+            patience_s = left_s / 2 if probes else left_s
+            run = self._process(
+                traffic, load, url, window_ms, seconds=patience_s, record=record is not False
+            )
+            if run.hung and probes and run.csv:  # which is written before the export
+                return run, None
+            if run.hung:
+                raise hung(traffic, load, window_ms, patience_s, run.words)
+            report = parse_report(run.csv, run.stdout, load)
+            clock_was_set = abs(run.clock_step_s) > _CLOCK_STEP_S
+            if report is not None and not clock_was_set:
+                return run, report
+            if report is None and window_too_short(run.words):
+                latency_s = max(latency_s, run.ended - run.started)
+                empty_ms = window_ms
+                wanted_ms = windows.longer_window(window_ms, latency_s)
+            elif not repeated and (clock_was_set or run.exit_code == 0):
+                repeated = True  # a very short window now and then ends without any report
+            elif clock_was_set:
+                raise clock_set_twice(traffic, load, run)
+            else:
+                raise not_measured(traffic, load, url, run)
 
     def _process(
-        self, traffic: Traffic, load: Load, url: str, window_ms: float, deadline: float
+        self,
+        traffic: Traffic,
+        load: Load,
+        url: str,
+        window_ms: float,
+        *,
+        seconds: float,
+        record: bool,
     ) -> Run:
-        """Run perf_analyzer once, and take one that hangs for an error."""
+        """Run perf_analyzer once."""
         if traffic.input_data not in (None, "zero", "random"):
             there = self._runner.path(Path(traffic.input_data), url=url)
             traffic = replace(traffic, input_data=there)
-        args = build_args(traffic, load, url=url, window_ms=window_ms)
-        seconds = deadline - time.monotonic()
-        run = self._runner.run(args, url=url, seconds=seconds)
-        if run.hung:
-            raise _hung(traffic, load, window_ms, seconds, run.words)
-        return run
+        args = build_args(traffic, load, url=url, window_ms=window_ms, record=record)
+        return self._runner.run(args, url=url, seconds=seconds)
 
 
-def _lesson(load: Load, report: ParsedReport) -> windows.Lesson:
-    slowest_ms = max((v for k, v in report.values.items() if k.endswith("_latency_ms")), default=0)
-    rate = report.values["throughput"] / load.batch_size
-    return windows.Lesson(load=load, rate=rate, latency_s=slowest_ms / 1000)
+def _windowed(load: Load, report: ParsedReport, run: Run) -> "Segment":
+    from pytest_triton_perf.domain.segments import Segment, Window
 
-
-def _report(report: ParsedReport, traffic: Traffic, run: Run) -> LoadReport:
-    notes = report.notes
-    if report.requests is None:
-        notes += ("perf_analyzer did not say how many requests these figures rest on",)
-    elif report.requests < windows.ENOUGH_REQUESTS:
-        highest = max(traffic.percentiles, default=99)
-        notes += (f"p{highest} rests on only {report.requests} requests",)
-    if run.exit_code != 0:
-        notes += (f"perf_analyzer ended with exit code {run.exit_code} after its report",)
-    return LoadReport(
-        values=report.values,
-        missing=report.missing,
+    window = Window(
         requests=report.requests,
+        seconds=report.requests * load.batch_size / report.throughput,
+        avg_latency_ms=report.avg_latency_ms,
+        percentiles_ms=report.percentiles_ms,
+    )
+    return Segment(
         started=run.started,
         ended=run.ended,
-        notes=notes,
+        batch_size=load.batch_size,
+        in_flight=load.concurrency,
+        windows=(window,),
     )
 
 
-def _not_measured(traffic: Traffic, load: Load, url: str, run: Run) -> LoadError:
-    code = run.exit_code
-    ending = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
-    advice = hint(
-        run.words, url=url, input_data=str(traffic.input_data), extra_args=traffic.extra_args
-    )
-    lines = [
-        f"perf_analyzer did not measure {traffic.model!r} at {load} ({ending})",
-        *([f"  Hint: {advice}"] if advice else []),
-        "  perf_analyzer's last words:",
-        run.words,
-    ]
-    return LoadError("\n".join(lines))
-
-
-def _hung(traffic: Traffic, load: Load, window_ms: float, waited_s: float, said: str) -> LoadError:
-    return LoadError(
-        f"perf_analyzer hung on {traffic.model!r} at {load} and was killed: it was to measure for "
-        f"{windows.run_seconds(window_ms):.1f} s and had not ended after {waited_s:.1f} s\n"
-        "  Hint: the model did not answer in that time: see the server's log; if its requests "
-        "really take so long, raise --triton-perf-max-seconds\n"
-        f"  perf_analyzer's last words:\n{said}"
+def _report(segment: "Segment", report: ParsedReport, run: Run, size: ExportSize) -> LoadReport:
+    notes = list(report.notes)
+    if segment.windows:
+        kilobytes = (size.bytes_per_inference or 0) * segment.batch_size / 1000
+        why = size.trouble or f"each takes {kilobytes:,.0f} kB of perf_analyzer's export"
+        notes.append(f"requests were not recorded one by one: {why}")
+    elif stalled := _stalled(segment):
+        notes.append(stalled)
+    if report.decoupled:
+        last = "that carries data" if segment.windows else "of its stream"
+        notes.append(f"decoupled model: a latency ends with the last response {last}")
+    if run.exit_code != 0:
+        notes.append(f"perf_analyzer ended with exit code {run.exit_code} after its report")
+    return LoadReport(
+        segment=segment,
+        server_ms=report.server_ms,
+        missing=report.missing,
+        keeps_up=report.keeps_up,
+        notes=tuple(notes),
     )
 
 
-def _does_not_fit(
-    traffic: Traffic, load: Load, max_seconds: float, empty_ms: float, latency_s: float
-) -> LoadError:
-    seems = ""
-    if latency_s:
-        least_s = windows.run_seconds(empty_ms) / 3
-        seems = f"a request seems to take between {least_s:.1f} and {latency_s:.1f} s, and "
-    return LoadError(
-        f"{traffic.model!r} at {load} cannot be measured within {max_seconds:g} s: {seems}"
-        "perf_analyzer needs three measuring windows with answered requests in each\n"
-        "  Hint: raise --triton-perf-max-seconds"
+def _stalled(segment: "Segment") -> str:
+    """What the requests in flight at the end have waited for, where that is too long to hide."""
+    silent_s = segment.ended - segment.answered_s[-1]
+    slowest_s = (segment.answered_s - segment.sent_s).max()
+    if segment.in_flight is None or silent_s < 2 * slowest_s:
+        return ""
+    return (
+        f"at the end {segment.in_flight} requests had waited for {silent_s * 1000:.0f} ms or more, "
+        f"longer than any that was answered ({slowest_s * 1000:.0f} ms); they are not counted"
     )

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pytest_triton_perf.errors import ServerError
-from pytest_triton_perf.load.command import REPORT
+from pytest_triton_perf.load.command import EXPORT, REPORT
 from pytest_triton_perf.load.parsing import last_words
 
 _KILL_AFTER_S = 2
@@ -48,15 +49,20 @@ class PerfAnalyzerBinary:
 class Run:
     """One process of perf_analyzer that ended; ``started`` and ``ended`` are monotonic seconds.
 
+    ``clock_offset_ns`` is how far the wall clock was ahead of the monotonic one at the start,
+    and ``clock_step_s`` how much further it was at the end: about 0, unless somebody set it.
     ``hung`` is one that was killed, because it had not ended in the time that it had.
     """
 
     exit_code: int
     csv: str
+    export: bytes
     stdout: str
     stderr: str
     started: float
     ended: float
+    clock_offset_ns: int
+    clock_step_s: float
     hung: bool = False
 
     @property
@@ -110,6 +116,7 @@ class LocalRunner:
             folder = Path(name)
             out, err = folder / "stdout", folder / "stderr"
             with out.open("wb") as stdout, err.open("wb") as stderr:
+                clock_offset_ns = _clock_offset_ns()
                 started = time.monotonic()
                 process = subprocess.Popen(
                     command,
@@ -120,22 +127,26 @@ class LocalRunner:
                     stderr=stderr,
                     start_new_session=True,
                 )
-                hung = False
+                # Not wait(timeout), which looks after the process only every 50 ms.
+                waiter = threading.Thread(target=process.wait, daemon=True)
+                waiter.start()
                 try:
-                    process.wait(max(0.0, seconds))
-                except subprocess.TimeoutExpired:
-                    hung = True
-                    _end(process)
+                    waiter.join(max(0.0, seconds))
+                    if hung := waiter.is_alive():
+                        _end(process)
                 except BaseException:
                     _end(process)
                     raise
             return Run(
                 exit_code=process.returncode,
                 csv=_read(folder / REPORT),
+                export=_read_bytes(folder / EXPORT),
                 stdout=_read(out),
                 stderr=_read(err),
                 started=started,
                 ended=time.monotonic(),
+                clock_offset_ns=clock_offset_ns,
+                clock_step_s=(_clock_offset_ns() - clock_offset_ns) / 1e9,
                 hung=hung,
             )
 
@@ -198,6 +209,7 @@ class ToolboxRunner:
         limit = ["timeout", f"--kill-after={_KILL_AFTER_S}", f"{max(0.001, seconds):.3f}"]
         with tempfile.TemporaryDirectory(dir=toolbox.folder, prefix="run-") as name:
             folder = Path(name)
+            clock_offset_ns = _clock_offset_ns()
             started = time.monotonic()
             try:
                 exit_code, stdout, stderr = toolbox.execute(
@@ -211,10 +223,13 @@ class ToolboxRunner:
             return Run(
                 exit_code=exit_code,
                 csv=_read(folder / REPORT),
+                export=_read_bytes(folder / EXPORT),
                 stdout=stdout.decode(errors="replace"),
                 stderr=stderr.decode(errors="replace"),
                 started=started,
                 ended=ended,
+                clock_offset_ns=clock_offset_ns,
+                clock_step_s=(_clock_offset_ns() - clock_offset_ns) / 1e9,
                 hung=exit_code in _TIMED_OUT and ended - started >= seconds,
             )
 
@@ -228,8 +243,21 @@ def _no_proxy(url: str) -> dict[str, str]:
     return {"no_proxy": f"{others},{host}" if others else host}
 
 
+def _clock_offset_ns() -> int:
+    """How far the wall clock is ahead of the monotonic one, read as closely together as can be."""
+    readings = []
+    for _ in range(5):
+        before, wall, after = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
+        readings.append((after - before, wall - (before + after) // 2))
+    return min(readings)[1]
+
+
 def _read(path: Path) -> str:
-    return path.read_text(errors="replace") if path.exists() else ""
+    return _read_bytes(path).decode(errors="replace")
+
+
+def _read_bytes(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

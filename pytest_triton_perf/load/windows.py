@@ -1,7 +1,8 @@
-"""How long perf_analyzer measures a level. Pure: numbers in, numbers out.
+"""How long perf_analyzer makes load at a level. Pure: numbers in, numbers out.
 
 A run is three windows, each 1.2 times the interval that perf_analyzer is given; here a window
-is that interval, in milliseconds.
+is that interval, in milliseconds. With fewer than three, perf_analyzer calls the level unstable
+and reports nothing; with more, it still ends after three.
 """
 
 from collections.abc import Sequence
@@ -9,17 +10,19 @@ from dataclasses import dataclass
 
 from pytest_triton_perf.domain.levels import Load
 
-BASE_MS = 250.0
 WARM_UP_MS = 100.0
 SHORTEST_MS = 20.0
-"""Below this, perf_analyzer often ends without a report."""
+"""Below this, perf_analyzer now and then ends without a report."""
 
-ENOUGH_REQUESTS = 100
-"""With fewer requests, p99 is the slowest one and nothing else."""
+_REQUESTS_PER_WINDOW = 3
+"""So many on average, and a window without any request is rare: it would end the run."""
 
 _SECONDS_PER_WINDOW_MS = 3 * 1.2 / 1000
 _STARTUP_S = 0.5
 """Start of the process, reading input data and a late scheduler; generous on purpose."""
+
+_WRITING = 1 / 3
+"""At most this share of the load's time goes by while perf_analyzer writes the requests down."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,37 +34,42 @@ class Lesson:
     latency_s: float
 
 
-def first_window(load: Load, lessons: Sequence[Lesson], *, at_least_ms: float = BASE_MS) -> float:
-    """The window to start with: long enough for enough requests, if the past can tell.
+def window_for(
+    load: Load, seconds: float, lessons: Sequence[Lesson], *, at_least_ms: float = SHORTEST_MS
+) -> float:
+    """The window for ``seconds`` of load, longer where requests are rare or slow.
 
-    Other loads of the same kind and batch size tell: with more load the rate of requests does
-    not fall, with less it falls at most in proportion. Never less than ``at_least_ms``.
+    It outlasts the latency well: requests of a saturated model come back in bunches, and
+    perf_analyzer gives up on a window without any.
     """
-    of_this_kind = [
-        lesson
-        for lesson in lessons
-        if (lesson.load.kind, lesson.load.batch_size) == (load.kind, load.batch_size)
-    ]
-    rates = [lesson.rate * min(1.0, load.value / lesson.load.value) for lesson in of_this_kind]
-    if not rates:
-        if load.request_rate is None:
-            return max(BASE_MS, at_least_ms)
-        return max(at_least_ms, enough_window(load.request_rate, 0.0))
-    rate = max(rates)
-    latency_s = max(lesson.latency_s for lesson in of_this_kind)
+    window_ms = max(at_least_ms, seconds / _SECONDS_PER_WINDOW_MS)
+    if (rates := expected_rates(load, lessons)) is None:
+        return window_ms
+    rate, _ = rates
+    latency_s = max((lesson.latency_s for lesson in _of_its_kind(load, lessons)), default=0.0)
     if load.concurrency is not None:
         latency_s = load.concurrency / rate  # Little's law
-    return max(at_least_ms, enough_window(rate, latency_s))
+    return max(window_ms, 1000 * _REQUESTS_PER_WINDOW / rate, 2000 * latency_s)
 
 
-def enough_window(rate: float, latency_s: float) -> float:
-    """The window for enough requests at ``rate`` per second, with a fifth to spare.
+def expected_rates(load: Load, lessons: Sequence[Lesson]) -> tuple[float, float] | None:
+    """The lowest and the highest rate of requests to expect, if the past can tell.
 
-    It also outlasts ``latency_s`` well: requests of a saturated model come back in bunches,
-    and perf_analyzer gives up on a window without any.
+    Other loads of the same kind and batch size tell: with more clients the rate of requests
+    does not fall, with fewer it falls at most in proportion.
     """
-    seconds = 1.2 * ENOUGH_REQUESTS / rate
-    return max(BASE_MS, seconds / _SECONDS_PER_WINDOW_MS, 2000 * latency_s)
+    if load.request_rate is not None:
+        return load.request_rate, load.request_rate
+    seen = [(lesson.rate, load.value / lesson.load.value) for lesson in _of_its_kind(load, lessons)]
+    if not seen:
+        return None
+    lowest = max(rate * min(1.0, ratio) for rate, ratio in seen)
+    return lowest, max(lowest, min(rate * max(1.0, ratio) for rate, ratio in seen))
+
+
+def _of_its_kind(load: Load, lessons: Sequence[Lesson]) -> list[Lesson]:
+    kind = (load.kind, load.batch_size)
+    return [lesson for lesson in lessons if (lesson.load.kind, lesson.load.batch_size) == kind]
 
 
 def longer_window(window_ms: float, elapsed_s: float) -> float:
@@ -70,12 +78,13 @@ def longer_window(window_ms: float, elapsed_s: float) -> float:
     ``elapsed_s`` is how long that run took. It ended when its requests did, so it hints at
     their latency; it is bounded because the first requests of a model may be its slowest.
     """
-    return min(16 * window_ms, max(4 * window_ms, 1250 * elapsed_s))
+    return min(16 * max(WARM_UP_MS, window_ms), max(4 * window_ms, 1250 * elapsed_s))
 
 
 def longest_window(seconds: float, latency_s: float = 0.0) -> float:
     """The longest window whose run ends within ``seconds``, the last requests included."""
-    return max(0.0, (seconds - _STARTUP_S - latency_s) / _SECONDS_PER_WINDOW_MS)
+    load_s = (seconds - _STARTUP_S - latency_s) / (1 + _WRITING)
+    return max(0.0, load_s / _SECONDS_PER_WINDOW_MS)
 
 
 def run_seconds(window_ms: float) -> float:

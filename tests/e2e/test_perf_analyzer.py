@@ -12,10 +12,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+from numpy.typing import NDArray
 
 from pytest_triton_perf.domain.levels import Load
+from pytest_triton_perf.domain.metrics import SERVER_TIMES
 from pytest_triton_perf.errors import LoadError
 from pytest_triton_perf.load.base import LoadReport, Traffic, WireProtocol
 from pytest_triton_perf.load.perf_analyzer import (
@@ -90,6 +93,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     add_model(repository, "echo", MODEL.format(execute="pass"))
     add_model(repository, "sevens", MODEL.format(execute=SEVENS))
     add_model(repository, "dynamic", MODEL.format(execute="pass"), dims="-1")
+    add_model(repository, "steady", MODEL.format(execute="time.sleep(0.005)"), count=4)
+    add_model(repository, "large", MODEL.format(execute="pass"), dims="3, 96, 96")
+    add_model(repository, "nan", MODEL.format(execute="x = x * float('nan')"))
+    add_model(
+        repository,
+        "sequence",
+        MODEL.format(execute="pass"),
+        config="sequence_batching { control_input { name: 'START' "
+        "control { kind: CONTROL_SEQUENCE_START fp32_false_true: [ 0, 1 ] } } }",
+    )
     add_model(repository, "slow", MODEL.format(execute="time.sleep(0.4)"), count=4)
     add_model(repository, "hung", MODEL.format(execute="time.sleep(60)"))
     add_model(
@@ -119,22 +132,34 @@ def measure(
     server: LocalServer,
     traffic: Traffic,
     load: Load | None = None,
-    seconds: float = 15,
+    seconds: float = 0.5,
+    max_seconds: float = 15,
 ) -> LoadReport:
     return generator.run(
-        traffic, load or Load(concurrency=2), url=url_of(server, traffic), max_seconds=seconds
+        traffic,
+        load or Load(concurrency=2),
+        url=url_of(server, traffic),
+        seconds=seconds,
+        max_seconds=max_seconds,
     )
 
 
-def assert_whole(report: LoadReport) -> None:
+def latencies_ms(report: LoadReport) -> NDArray[np.float64]:
+    return 1000 * (report.segment.answered_s - report.segment.sent_s)
+
+
+def assert_whole(report: LoadReport, seconds: float = 0.5) -> None:
+    """Requests one by one, all within their time, and the server's part of their latency."""
+    segment = report.segment
+    assert segment.sent_s.size > 0
+    assert segment.windows == ()
     assert report.missing == {}
-    assert report.requests is not None
-    assert report.requests > 0
-    for name in ("throughput", "avg_latency_ms", "p50_latency_ms", "p99_latency_ms"):
-        assert report.values[name] > 0
-    for name in ("queue_ms", "compute_input_ms", "compute_infer_ms", "compute_output_ms"):
-        assert report.values[name] >= 0
-    assert report.ended - report.started >= 3 * 1.2 * 0.25
+    assert list(report.server_ms) == list(SERVER_TIMES)
+    assert 0 < report.server_ms["compute_infer_ms"] < latencies_ms(report).mean()
+    assert 0.9 * seconds <= segment.seconds < seconds + 0.5
+    assert segment.started <= segment.sent_s.min()
+    assert segment.answered_s.max() <= segment.ended + 0.01
+    assert latencies_ms(report).min() > 0
 
 
 def test_describe(generator: PerfAnalyzer) -> None:
@@ -148,7 +173,7 @@ def test_describe(generator: PerfAnalyzer) -> None:
     [
         Traffic(model="echo"),
         Traffic(model="echo", protocol="http", input_data="zero"),
-        Traffic(model="echo", input_data="random", percentiles=(50, 75, 99)),
+        Traffic(model="echo", input_data="random"),
         Traffic(model="dynamic", shapes={"X": (3,)}),
         Traffic(model="echo", shared_memory="system"),
         Traffic(model="echo", protocol="http", extra_args=("-H", "x-name: a = b")),
@@ -157,10 +182,11 @@ def test_describe(generator: PerfAnalyzer) -> None:
 )
 def test_one_level(generator: PerfAnalyzer, server: LocalServer, traffic: Traffic) -> None:
     generator.warm_up(traffic, Load(concurrency=2), url=url_of(server, traffic), max_seconds=10)
+    before = time.monotonic()
     report = measure(generator, server, traffic)
     assert_whole(report)
-    latencies = [name for name in report.values if name.startswith("p")]
-    assert latencies == [f"p{percentile}_latency_ms" for percentile in traffic.percentiles]
+    assert before < report.segment.started < report.segment.ended < time.monotonic()
+    assert report.notes == ()
 
 
 def test_input_data_from_a_file_and_from_a_folder(
@@ -178,18 +204,80 @@ def test_input_data_from_a_file_and_from_a_folder(
 
 
 def test_request_rate_and_batch_size(generator: PerfAnalyzer, server: LocalServer) -> None:
-    report = measure(
-        generator, server, Traffic(model="echo"), Load(request_rate=40.5, batch_size=4)
-    )
+    load = Load(request_rate=40.5, batch_size=4)
+    report = measure(generator, server, Traffic(model="echo"), load)
     assert_whole(report)
-    # A hundred requests need a window longer than the base one, known before the first run.
-    assert report.ended - report.started > 2
+    assert report.segment.in_flight is None
+    assert report.segment.batch_size == 4
+    assert report.segment.sent_s.size == pytest.approx(0.5 * 40.5, abs=2)
+
+
+def in_flight(report: LoadReport) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Times at which the number of requests in flight changes, and the numbers."""
+    sent, answered = report.segment.sent_s, report.segment.answered_s
+    changes = sorted([*((time, 1) for time in sent), *((time, -1) for time in answered)])
+    times, steps = np.array(changes).T
+    return times, np.cumsum(steps)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_the_concurrency_is_reached_at_once_and_held_across_its_windows(
+    generator: PerfAnalyzer, server: LocalServer, protocol: WireProtocol
+) -> None:
+    """The three windows are one stretch: nothing is lost where one ends and the next begins."""
+    traffic = Traffic(model="steady", protocol=protocol)
+    report = measure(generator, server, traffic, Load(concurrency=4), seconds=1)
+    assert_whole(report, seconds=1)
+    times, numbers = in_flight(report)
+    assert numbers.max() == 4
+    full = times[numbers == 4]
+    assert full[0] - report.segment.started < 0.1
+    # What is in flight at the end is not in the export: there the number falls.
+    assert report.segment.ended - full[-1] < 0.1
+    inside = (times[:-1] >= full[0]) & (times[:-1] < full[-1])
+    held_s = np.diff(times)[inside]
+    assert held_s[numbers[:-1][inside] >= 3].sum() > 0.95 * held_s.sum()
+
+
+def test_large_tensors_are_not_recorded(generator: PerfAnalyzer, server: LocalServer) -> None:
+    """27,648 numbers in and out: 220 kB of text at each request even where all are zero."""
+    traffic = Traffic(model="large", input_data="zero")
+    generator.warm_up(traffic, Load(concurrency=1), url=server.grpc_url, max_seconds=10)
+    report = measure(generator, server, traffic)
+    (window,) = report.segment.windows
+    assert report.segment.sent_s.size == 0
+    assert window.seconds == pytest.approx(0.5, rel=0.1)
+    assert window.percentiles_ms is not None
+    assert 0 < window.percentiles_ms[50] <= window.percentiles_ms[99]
+    assert window.requests / window.seconds * window.avg_latency_ms / 1000 == pytest.approx(
+        2, rel=0.1
+    )
+    (note,) = report.notes
+    assert note.startswith("requests were not recorded one by one: each takes 2")
+    assert note.endswith(" kB of perf_analyzer's export")
+
+
+def test_a_tensor_with_nan_leaves_windows(generator: PerfAnalyzer, server: LocalServer) -> None:
+    for _ in range(2):
+        report = measure(generator, server, Traffic(model="nan"))
+        (window,) = report.segment.windows
+        assert window.requests > 0
+        (note,) = report.notes
+        assert "it is empty, as perf_analyzer leaves it where a tensor has NaN" in note
+        assert "input_data=" in note
+
+
+def test_other_arguments_of_perf_analyzer(generator: PerfAnalyzer, server: LocalServer) -> None:
+    asynchronous = Traffic(model="echo", extra_args=("--async", "-v"))
+    assert_whole(measure(generator, server, asynchronous))
+    sequences = Traffic(model="sequence", extra_args=("--sequence-length", "5"))
+    assert_whole(measure(generator, server, sequences))
 
 
 def test_streaming(generator: PerfAnalyzer, server: LocalServer) -> None:
     report = measure(generator, server, Traffic(model="streaming", streaming=True))
     assert_whole(report)
-    assert report.notes == ("decoupled model: latencies are those of the first response",)
+    assert report.notes == ("decoupled model: a latency ends with the last response of its stream",)
 
 
 def test_a_proxy_in_the_environment_is_no_part_of_what_is_measured(
@@ -204,28 +292,26 @@ def test_a_slow_model_gets_a_longer_window(generator: PerfAnalyzer, server: Loca
     traffic = Traffic(model="slow")
     load = Load(concurrency=4)
     generator.warm_up(traffic, load, url=server.grpc_url, max_seconds=8)
-    report = measure(generator, server, traffic, load, seconds=8)
-    assert_whole(report)
-    assert report.requests is not None
-    assert report.values["avg_latency_ms"] >= 400
-    # The base window takes 0.9 s; it grew towards a hundred requests, as far as 8 s allow.
-    assert 1.5 < report.ended - report.started < 8
-    assert 10 < report.requests < 100
-    assert report.notes == (f"p99 rests on only {report.requests} requests",)
+    for _ in range(2):
+        report = measure(generator, server, traffic, load, max_seconds=8)
+        assert latencies_ms(report).min() >= 400
+        # Half a second was asked for, in which perf_analyzer would report nothing.
+        assert 1.5 < report.segment.seconds < 8
+        assert 8 <= report.segment.sent_s.size < 100
 
 
 def test_a_model_too_slow_for_the_time_given(generator: PerfAnalyzer, server: LocalServer) -> None:
     with pytest.raises(LoadError) as caught:
-        measure(generator, server, Traffic(model="slow"), Load(concurrency=1), seconds=1.4)
+        measure(generator, server, Traffic(model="slow"), Load(concurrency=1), max_seconds=1.4)
     message = str(caught.value)
     assert message.startswith("'slow' at concurrency 1 cannot be measured within 1.4 s: a request ")
-    assert "seems to take between 0.3 and " in message
+    assert "and perf_analyzer needs three measuring windows" in message
     assert "raise --triton-perf-max-seconds" in message
 
 
 def test_no_time_at_all(generator: PerfAnalyzer, server: LocalServer) -> None:
     with pytest.raises(LoadError, match=r"cannot be measured within 0\.1 s: perf_analyzer needs"):
-        measure(generator, server, Traffic(model="echo"), seconds=0.1)
+        measure(generator, server, Traffic(model="echo"), max_seconds=0.1)
 
 
 @pytest.mark.parametrize(
@@ -249,8 +335,9 @@ def test_errors_name_the_level_the_cause_and_the_way_out(
     load: Load,
     advice: str,
 ) -> None:
+    seconds = {"seconds": 0.5, "max_seconds": 10} if call == "run" else {"max_seconds": 10}
     with pytest.raises(LoadError) as caught:
-        getattr(generator, call)(traffic, load, url=server.grpc_url, max_seconds=10)
+        getattr(generator, call)(traffic, load, url=server.grpc_url, **seconds)
     title, hint, words, *said = str(caught.value).splitlines()
     assert title == f"perf_analyzer did not measure {traffic.model!r} at {load} (exit code 99)"
     assert hint.startswith("  Hint: ")
@@ -262,11 +349,11 @@ def test_errors_name_the_level_the_cause_and_the_way_out(
 def test_a_hung_model_ends_in_bounded_time(generator: PerfAnalyzer, server: LocalServer) -> None:
     began = time.monotonic()
     with pytest.raises(LoadError) as caught:
-        measure(generator, server, Traffic(model="hung"), Load(concurrency=1), seconds=2)
+        measure(generator, server, Traffic(model="hung"), Load(concurrency=1), max_seconds=2)
     assert time.monotonic() - began < 6
     message = str(caught.value)
     assert message.startswith("perf_analyzer hung on 'hung' at concurrency 1 and was killed: ")
-    assert "had not ended after 2.0 s" in message
+    assert "had not ended after 1.0 s" in message
     assert "perf_analyzer's last words:\n    " in message
 
 
@@ -283,7 +370,8 @@ def test_perf_analyzer_ends_with_a_killed_parent(server: LocalServer) -> None:
         "from pytest_triton_perf.load.perf_analyzer import *\n"
         "from pytest_triton_perf.load.runner import *\n"
         "PerfAnalyzer(LocalRunner(find_perf_analyzer(None))).run("
-        f"Traffic(model='hung'), Load(concurrency=1), url={server.grpc_url!r}, max_seconds=30)"
+        f"Traffic(model='hung'), Load(concurrency=1), url={server.grpc_url!r}, "
+        "seconds=1, max_seconds=60)"
     )
     with subprocess.Popen([sys.executable, "-c", code]) as parent:
         try:
@@ -329,14 +417,20 @@ def fake(tmp_path: Path, script: str) -> PerfAnalyzer:
     return PerfAnalyzer(LocalRunner(PerfAnalyzerBinary(path=path, version="0", origin="test")))
 
 
+def record_nothing(generator: PerfAnalyzer) -> None:
+    generator.run(
+        Traffic(model="m"), Load(concurrency=1), url="127.0.0.1:1", seconds=1, max_seconds=5
+    )
+
+
 def test_a_run_without_any_report_is_repeated_once_and_then_an_error(tmp_path: Path) -> None:
     generator = fake(tmp_path, f"echo run >> {tmp_path}/runs; echo all is well")
     with pytest.raises(LoadError, match=r"(?s)did not measure .* \(exit code 0\).*all is well"):
-        generator.run(Traffic(model="m"), Load(concurrency=1), url="127.0.0.1:1", max_seconds=5)
+        record_nothing(generator)
     assert (tmp_path / "runs").read_text() == "run\nrun\n"
 
 
 def test_a_crash_is_named(tmp_path: Path) -> None:
     generator = fake(tmp_path, "kill -SEGV $$")
     with pytest.raises(LoadError, match=r"(?s)\(killed by signal 11\).*\(it said nothing\)"):
-        generator.run(Traffic(model="m"), Load(concurrency=1), url="127.0.0.1:1", max_seconds=5)
+        record_nothing(generator)

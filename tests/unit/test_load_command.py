@@ -9,12 +9,13 @@ from pytest_triton_perf.load.command import (
     build_args,
     check_extra_args,
     tls_args,
-    unsupported_percentiles,
 )
 
 
-def args(traffic: Traffic, load: Load | None = None) -> list[str]:
-    return build_args(traffic, load or Load(concurrency=4), url="127.0.0.1:1", window_ms=250.4)
+def args(traffic: Traffic, load: Load | None = None, *, record: bool = False) -> list[str]:
+    return build_args(
+        traffic, load or Load(concurrency=4), url="127.0.0.1:1", window_ms=250.4, record=record
+    )
 
 
 def value_of(option: str, arguments: list[str]) -> str:
@@ -25,6 +26,12 @@ def test_the_plain_case() -> None:
     expected = "-m add_sub -u 127.0.0.1:1 -i grpc -b 1 --concurrency-range 4"
     expected += " --measurement-interval 250 -r 3 -s 900 -f report.csv --verbose-csv"
     assert args(Traffic(model="add_sub")) == expected.split()
+
+
+def test_requests_are_recorded_beside_the_report() -> None:
+    made = args(Traffic(model="m"), record=True)
+    assert value_of("--profile-export-file", made) == "export.json"
+    assert "--profile-export-file" not in args(Traffic(model="m"))
 
 
 def test_request_rate_batch_and_protocol() -> None:
@@ -68,14 +75,8 @@ def test_streaming_needs_grpc() -> None:
         args(Traffic(model="m", protocol="http", streaming=True))
 
 
-def test_one_percentile_beyond_the_usual_four() -> None:
-    assert value_of("--percentile", args(Traffic(model="m", percentiles=(50, 75)))) == "75"
-    assert "--percentile" not in args(Traffic(model="m", percentiles=(50, 90, 95, 99)))
-
-
-def test_unsupported_percentiles() -> None:
-    assert unsupported_percentiles((50, 75, 75, 99)) == ()
-    assert unsupported_percentiles((50, 75, 80, 99, 20)) == (80, 20)
+def test_percentiles_are_computed_from_requests_not_asked_for() -> None:
+    assert "--percentile" not in args(Traffic(model="m", percentiles=(50, 75, 80)))
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,7 @@ def test_unsupported_percentiles() -> None:
         ("--percentile=75", "use percentiles="),
         ("--measurement-interval", "--triton-perf-max-seconds"),
         ("--request-count=100", "--triton-perf-max-seconds"),
+        ("--profile-export-file=x.json", "the plugin records requests itself"),
         ("--shape", "use shapes="),
     ],
 )

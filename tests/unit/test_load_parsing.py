@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pytest_triton_perf.domain.levels import Load
+from pytest_triton_perf.domain.metrics import SERVER_TIMES
 from pytest_triton_perf.load.parsing import (
     ParsedReport,
     hint,
@@ -15,7 +16,6 @@ from pytest_triton_perf.load.parsing import (
 
 DATA = Path(__file__).parent.parent / "data" / "perf_analyzer"
 VERSIONS = sorted(folder.name for folder in DATA.iterdir())
-USUAL = (50, 90, 95, 99)
 
 
 class Recorded:
@@ -30,8 +30,8 @@ class Recorded:
     def read(self, name: str) -> str:
         return (self.folder / name).read_text("utf-8")
 
-    def parsed(self, load: Load, percentiles: tuple[int, ...] = USUAL) -> ParsedReport:
-        report = parse_report(self.csv, self.stdout, load, percentiles)
+    def parsed(self, load: Load) -> ParsedReport:
+        report = parse_report(self.csv, self.stdout, load)
         assert report is not None
         return report
 
@@ -54,21 +54,21 @@ def test_concurrency() -> None:
         "Request concurrency: 2\n  Client: \n    Request count: 3661\n    Throughput: 4055.87\n"
         "  Server: \n    Inference count: 3662\n    Successful request count: 3662\n",
         Load(concurrency=2),
-        (50, 99),
     )
     assert report == ParsedReport(
-        values={
-            "throughput": 4055.87,
-            "avg_latency_ms": 0.490,
-            "p50_latency_ms": 0.471,
-            "p99_latency_ms": 0.765,
+        throughput=4055.87,
+        requests=3661,
+        avg_latency_ms=0.490,
+        percentiles_ms={50: 0.471, 90: 0.620, 95: 0.656, 99: 0.765},
+        server_ms={
             "queue_ms": 0.106,
             "compute_input_ms": 0.013,
             "compute_infer_ms": 0.111,
             "compute_output_ms": 0.076,
         },
         missing={},
-        requests=3661,
+        keeps_up=True,
+        decoupled=False,
         notes=(),
     )
 
@@ -85,91 +85,54 @@ def test_recorded_levels_are_whole(version: str, case: str, load: Load) -> None:
     report = Recorded(version, case).parsed(load)
     assert report.missing == {}
     assert report.notes == ()
-    assert report.requests is not None
+    assert report.keeps_up
     assert report.requests > 20
-    assert set(report.values) == {
-        *("throughput", "avg_latency_ms", "p50_latency_ms", "p90_latency_ms", "p95_latency_ms"),
-        *("p99_latency_ms", "queue_ms", "compute_input_ms", "compute_infer_ms"),
-        "compute_output_ms",
-    }
-    values = report.values
-    assert values["p50_latency_ms"] <= values["p90_latency_ms"] <= values["p99_latency_ms"]
+    assert list(report.server_ms) == list(SERVER_TIMES)
+    percentiles = list(report.percentiles_ms.values())
+    assert percentiles == sorted(percentiles)
     # Little's law ties throughput, latency and concurrency: the units are right.
     if load.concurrency is not None:
-        in_flight = values["throughput"] / load.batch_size * values["avg_latency_ms"] / 1000
+        in_flight = report.throughput / load.batch_size * report.avg_latency_ms / 1000
         assert in_flight == pytest.approx(load.concurrency, rel=0.25)
 
 
-def test_only_the_percentiles_asked_for(version: str) -> None:
-    report = Recorded(version, "concurrency").parsed(Load(concurrency=4), (99,))
-    assert [name for name in report.values if name.startswith("p")] == ["p99_latency_ms"]
+PLAIN = "p50 latency,p90 latency,p95 latency,p99 latency,Avg latency"
+SAID = "  Client: \n    Request count: 10\n"
 
 
-def test_extra_percentile_and_the_average_that_perf_analyzer_then_hides(version: str) -> None:
-    recorded = Recorded(version, "percentile")
-    assert "Avg latency" not in recorded.csv + recorded.stdout
-    values = recorded.parsed(Load(concurrency=4), (50, 75, 99)).values
-    assert values["p50_latency_ms"] <= values["p75_latency_ms"] <= values["p99_latency_ms"]
-    in_flight = values["throughput"] * values["avg_latency_ms"] / 1000
-    assert in_flight == pytest.approx(4, rel=0.25)
-    notes = recorded.parsed(Load(concurrency=4), (50, 75, 99)).notes
-    assert "the average latency is the sum of perf_analyzer's parts" in notes[0]
-
-
-@pytest.mark.parametrize("case", ["concurrency", "concurrency_http", "request_rate"])
-def test_the_average_from_its_parts_is_the_printed_one(version: str, case: str) -> None:
-    recorded = Recorded(version, case)
-    load = {
-        "concurrency": Load(concurrency=4),
-        "concurrency_http": Load(concurrency=2, batch_size=4),
-        "request_rate": Load(request_rate=52.5),
-    }[case]
-    printed = recorded.parsed(load).values["avg_latency_ms"]
-    hidden = recorded.csv.replace("Avg latency", "another column")
-    report = parse_report(hidden, recorded.stdout, load, USUAL)
+def test_a_server_without_statistics() -> None:
+    csv = f"Concurrency,Inferences/Second,Client Send,Client Recv,{PLAIN}\n1,10,1,1,1,2,3,4,2000\n"
+    report = parse_report(csv, SAID, Load(concurrency=1))
     assert report is not None
-    # Seven parts, each rounded down to a microsecond.
-    assert printed - 0.007 <= report.values["avg_latency_ms"] <= printed
+    assert report.avg_latency_ms == 2.0
+    assert report.server_ms == {}
+    why = "perf_analyzer got no statistics from the server"
+    assert report.missing == dict.fromkeys(SERVER_TIMES, why)
 
 
-def test_no_average_is_made_up_where_the_parts_do_not_give_it(version: str) -> None:
-    recorded = Recorded(version, "percentile")
-    header, row = recorded.csv.splitlines()
-    cells = row.split(",")
-    cells[header.split(",").index("Network+Server Send/Recv")] = "0"
-    csv = f"{header}\n{','.join(cells)}\n"
-    report = parse_report(csv, recorded.stdout, Load(concurrency=4), (75,))
-    assert report is not None
-    assert "avg_latency_ms" not in report.values
-    assert "prints no average latency beside a percentile" in report.missing["avg_latency_ms"]
-
-
-def test_a_server_without_statistics_and_a_percentile_that_is_not_there() -> None:
-    csv = "Concurrency,Inferences/Second,Client Send,Client Recv,p50 latency,Avg latency\n"
-    report = parse_report(f"{csv}1,10,1,1,1500,2000\n", "", Load(concurrency=1), (50, 75))
-    assert report is not None
-    assert report.values == {"throughput": 10, "avg_latency_ms": 2.0, "p50_latency_ms": 1.5}
-    assert report.missing["p75_latency_ms"] == "perf_analyzer did not report the 75th percentile"
-    assert report.missing["queue_ms"] == "perf_analyzer got no statistics from the server"
-    assert report.requests is None
+@pytest.mark.parametrize("said", ["", "  Client: \n    Request count: 0\n"])
+def test_figures_of_no_known_request_are_no_report(said: str) -> None:
+    csv = f"Concurrency,Inferences/Second,{PLAIN}\n1,10,1,2,3,4,2\n"
+    assert parse_report(csv, said, Load(concurrency=1)) is None
 
 
 def test_rows_are_found_by_level_not_by_position() -> None:
-    csv = "Concurrency,Inferences/Second\n8,10\n1,20\n4,30\n"
+    rest = "1,2,3,4,2"
+    csv = f"Concurrency,Inferences/Second,{PLAIN}\n8,10,{rest}\n1,20,{rest}\n4,30,{rest}\n"
     for concurrency, throughput in ((1, 20), (4, 30), (8, 10)):
-        report = parse_report(csv, "", Load(concurrency=concurrency), ())
+        report = parse_report(csv, SAID, Load(concurrency=concurrency))
         assert report is not None
-        assert report.values["throughput"] == throughput
-    assert parse_report(csv, "", Load(request_rate=8), ()) is None
-    rates = "Request Rate,Inferences/Second\n12345.7,10\n"
-    assert parse_report(rates, "", Load(request_rate=12345.6789), ()) is not None
+        assert report.throughput == throughput
+    assert parse_report(csv, SAID, Load(request_rate=8)) is None
+    rates = f"Request Rate,Inferences/Second,{PLAIN}\n12345.7,10,{rest}\n"
+    assert parse_report(rates, SAID, Load(request_rate=12345.6789)) is not None
 
 
 def test_an_unstable_level_is_left_out_of_the_csv_with_exit_code_0(version: str) -> None:
     recorded = Recorded(version, "unstable")
     assert recorded.exit_code == 0
-    assert parse_report(recorded.csv, recorded.stdout, Load(concurrency=1), USUAL) is not None
-    assert parse_report(recorded.csv, recorded.stdout, Load(concurrency=8), USUAL) is None
+    assert parse_report(recorded.csv, recorded.stdout, Load(concurrency=1)) is not None
+    assert parse_report(recorded.csv, recorded.stdout, Load(concurrency=8)) is None
     assert window_too_short(recorded.words)
 
 
@@ -180,20 +143,26 @@ def test_a_window_without_requests(version: str) -> None:
     assert not window_too_short(Recorded(version, "unknown_model").words)
 
 
-def test_remarks(version: str) -> None:
-    (late,) = Recorded(version, "rate_not_met").parsed(Load(request_rate=300)).notes
+def test_a_rate_that_the_client_does_not_reach(version: str) -> None:
+    report = Recorded(version, "rate_not_met").parsed(Load(request_rate=300))
+    (late,) = report.notes
     assert "could not keep up with the request rate" in late
     assert "% of the requests were sent late" in late
-    (decoupled,) = Recorded(version, "decoupled").parsed(Load(concurrency=2)).notes
-    assert decoupled == "decoupled model: latencies are those of the first response"
+    assert not report.keeps_up
 
 
-def test_the_clients_own_limit_is_remarked() -> None:
+def test_a_decoupled_model_is_told_from_others(version: str) -> None:
+    assert Recorded(version, "decoupled").parsed(Load(concurrency=2)).decoupled
+    assert not Recorded(version, "concurrency").parsed(Load(concurrency=4)).decoupled
+
+
+def test_the_clients_own_limit() -> None:
     warning = "[WARNING] Perf Analyzer is not able to keep up with the desired load. The results"
-    csv = "Concurrency,Inferences/Second\n1,10\n"
-    report = parse_report(csv, warning, Load(concurrency=1), ())
+    csv = f"Concurrency,Inferences/Second,{PLAIN}\n1,10,1,2,3,4,2\n"
+    report = parse_report(csv, SAID + warning, Load(concurrency=1))
     assert report is not None
     assert "these figures are the client's" in report.notes[0]
+    assert not report.keeps_up
 
 
 @pytest.mark.parametrize(
