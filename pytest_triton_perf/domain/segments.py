@@ -216,11 +216,15 @@ def _in_flight(sent: Numbers, gone: Numbers) -> NDArray[np.intp]:
 
 
 def _gone(segment: Segment) -> Numbers:
-    """When each request was no longer in flight; a failed one until the next answer."""
+    """When each request was no longer in flight.
+
+    A failed one is taken to be until the next answer; where there is none, as behind a server
+    that hangs, until the load ended.
+    """
     gone = np.minimum.accumulate(segment.answered_s[::-1])[::-1]
-    answered = segment.answered_s[np.isfinite(segment.answered_s)]
-    latest = max(float(segment.sent_s.max()), float(np.max(answered, initial=-np.inf)))
-    return np.where(np.isfinite(gone), gone, latest)
+    answered = np.isfinite(gone)
+    last = float(np.max(gone[answered], initial=float(segment.sent_s.max())))
+    return np.where(answered, gone, max(last, float(segment.sent_s.min()) + segment.seconds))
 
 
 def mser5(latency_s: Numbers) -> int | None:

@@ -77,6 +77,13 @@ def test_failed_requests_stay_wherever_they_are():
     assert np.count_nonzero(np.isinf(slow_start.latency_s)) == 1
 
 
+def test_a_server_that_hangs_at_the_end_has_answered_nothing_meanwhile():
+    answered = np.concatenate([np.arange(1, 101) / 100, [np.inf]])
+    steady = segment(np.arange(101) / 100, answered, seconds=3.0, in_flight=1).steady
+    assert (steady.begin_s, steady.end_s) == (0, 3)
+    assert steady.answers_until(np.array([3.0])) == [100]
+
+
 def test_a_client_that_never_has_all_its_requests_in_flight_is_told():
     steady = segment([0, 0, 1, 1], [1, 1, 2, 2], in_flight=8).steady
     assert steady.notes == ("never more than 2 of 8 requests were in flight",)
