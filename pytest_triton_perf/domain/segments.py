@@ -13,6 +13,9 @@ Numbers = NDArray[np.float64]
 EDGE = 0.05
 """Of an open loop, this share of its time is left out at both ends."""
 
+MUCH_WARM_UP = 0.25
+"""A larger share at the front is rather the machine that changed than a model that warmed up."""
+
 TREND_LEVEL = 0.001
 """A trend is noted where it would be this rare by chance."""
 
@@ -146,6 +149,8 @@ def _steady_part(segment: Segment) -> Steady:
         notes.append("not stationary: latency kept settling for half of the segment or longer")
     elif cut:
         begin = float(sent[inside][cut])
+        if cut > MUCH_WARM_UP * np.count_nonzero(inside):
+            notes.append("more than a quarter of the requests were left out as warm-up")
     keep = ((sent >= begin) & (sent <= end)) | ~np.isfinite(latency)
     if trend := _trend(latency[keep]):
         notes.append(trend)

@@ -100,6 +100,14 @@ def test_warm_up_is_cut_and_counted():
     assert steady.begin_s == steady.sent_s[0] > 0
 
 
+def test_much_warm_up_is_noted():
+    latency = lognormal(1, 2000)
+    latency[:700] *= 5
+    steady = closed_loop(latency).steady
+    assert 690 <= steady.warm_up <= 720
+    assert steady.notes == ("more than a quarter of the requests were left out as warm-up",)
+
+
 def test_a_burst_in_the_first_half_is_no_warm_up():
     latency = lognormal(1, 2000)
     latency[300:360] *= 5
