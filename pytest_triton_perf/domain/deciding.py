@@ -166,7 +166,7 @@ def _by_interval(budget: Budget, sample: Pool, figure: Estimate | str) -> Decisi
     low, high = figure.ci or (None, None)
     count = int(sample.requests.sum())
     if low is None or high is None:
-        reason = _few(count) if figure.ci else "there is no interval"
+        reason = _few(count) if figure.ci else "its windows hold too few requests for an interval"
         return Decision(
             status="undecided",
             observed=figure.value,

@@ -90,8 +90,8 @@ def _notes(segments: Sequence[Segment], sample: Pool) -> tuple[str, ...]:
     counted = Counter(note for segment in segments for note in segment.steady.notes)
     counted.update(f"not used: {s.steady.reason}" for s in segments if s.steady.reason)
     notes = [f"{note} ({count} of {len(segments)} segments)" for note, count in counted.items()]
-    if failed := sample.failed:
-        notes.append(f"{failed:,} of {sample.latency_s.size:,} requests failed")
+    if sample.failed:
+        notes.append(failures(sample))
     return tuple(notes)
 
 

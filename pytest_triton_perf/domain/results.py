@@ -170,12 +170,14 @@ def _estimate_to_json(measurement: Measurement, metric: str) -> dict[str, Any] |
     estimate = measurement.values.get(metric)
     if estimate is None:
         return None
-    return {"value": estimate.value, "ci": None if estimate.ci is None else list(estimate.ci)}
+    data = {"value": estimate.value, "ci": None if estimate.ci is None else list(estimate.ci)}
+    return data if estimate.needs is None else {**data, "needs": estimate.needs}
 
 
 def _estimate_from_json(data: Mapping[str, Any]) -> Estimate:
     ci = data["ci"]
-    return Estimate(value=data["value"], ci=None if ci is None else (ci[0], ci[1]))
+    ci = None if ci is None else (ci[0], ci[1])
+    return Estimate(value=data["value"], ci=ci, needs=data.get("needs"))
 
 
 _PROBED = (*PROCESS_METRICS, *GPU_METRICS)

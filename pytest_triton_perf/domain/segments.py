@@ -13,6 +13,9 @@ Numbers = NDArray[np.float64]
 EDGE = 0.05
 """Of an open loop, this share of its time is left out at both ends."""
 
+MUCH_WARM_UP = 0.25
+"""A larger share at the front is rather the machine that changed than a model that warmed up."""
+
 TREND_LEVEL = 0.001
 """A trend is noted where it would be this rare by chance."""
 
@@ -151,6 +154,8 @@ def _steady_part(segment: Segment) -> Steady:
         notes.append("not stationary: latency kept settling for half of the segment or longer")
     elif cut:
         begin = float(sent[inside][cut])
+        if cut > MUCH_WARM_UP * np.count_nonzero(inside):
+            notes.append("more than a quarter of the requests were left out as warm-up")
     keep = ((sent >= begin) & (sent <= end)) | ~np.isfinite(latency)
     if trend := _trend(latency[keep]):
         notes.append(trend)
@@ -221,11 +226,15 @@ def _in_flight(sent: Numbers, gone: Numbers) -> NDArray[np.intp]:
 
 
 def _gone(segment: Segment) -> Numbers:
-    """When each request was no longer in flight; a failed one until the next answer."""
+    """When each request was no longer in flight.
+
+    A failed one is taken to be until the next answer; where there is none, as behind a server
+    that hangs, until the load ended.
+    """
     gone = np.minimum.accumulate(segment.answered_s[::-1])[::-1]
-    answered = segment.answered_s[np.isfinite(segment.answered_s)]
-    latest = max(float(segment.sent_s.max()), float(np.max(answered, initial=-np.inf)))
-    return np.where(np.isfinite(gone), gone, latest)
+    answered = np.isfinite(gone)
+    last = float(np.max(gone[answered], initial=float(segment.sent_s.max())))
+    return np.where(answered, gone, max(last, float(segment.sent_s.min()) + segment.seconds))
 
 
 def mser5(latency_s: Numbers) -> int | None:

@@ -5,6 +5,7 @@ import pytest
 from builders import LOADS, ramp
 
 from pytest_triton_perf.domain.budgets import Budget
+from pytest_triton_perf.domain.levels import Estimate
 from pytest_triton_perf.domain.results import Run, from_json, merge, to_json
 from pytest_triton_perf.domain.timelines import Curve, MemoryTimeline, Phase
 from pytest_triton_perf.domain.verdicts import judge
@@ -51,6 +52,21 @@ def test_a_memory_timeline_survives_it_too():
         }
     ]
     assert from_json(data) == run
+
+
+def test_an_unbounded_end_keeps_what_it_needs():
+    sweep = ramp()
+    figure = Estimate(value=3.0, ci=(2.5, None), needs=400)
+    values = {"throughput": Estimate(value=9.0), "p99_latency_ms": figure}
+    sweep = replace(sweep, measurements=[replace(sweep.measurements[0], values=values)])
+    data = to_json(replace(a_run(), sweeps=[sweep]))
+    assert data["measurements"][0]["latency_ms"]["p99"] == {
+        "value": 3.0,
+        "ci": [2.5, None],
+        "needs": 400,
+    }
+    (back,) = from_json(json.loads(json.dumps(data))).sweeps
+    assert back.measurements[0].values["p99_latency_ms"] == figure
 
 
 def test_the_shape_of_the_contract():

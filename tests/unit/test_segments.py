@@ -77,6 +77,13 @@ def test_failed_requests_stay_wherever_they_are():
     assert np.count_nonzero(np.isinf(slow_start.latency_s)) == 1
 
 
+def test_a_server_that_hangs_at_the_end_has_answered_nothing_meanwhile():
+    answered = np.concatenate([np.arange(1, 101) / 100, [np.inf]])
+    steady = segment(np.arange(101) / 100, answered, seconds=3.0, in_flight=1).steady
+    assert (steady.begin_s, steady.end_s) == (0, 3)
+    assert steady.answers_until(np.array([3.0])) == [100]
+
+
 def test_a_client_that_never_has_all_its_requests_in_flight_is_told():
     steady = segment([0, 0, 1, 1], [1, 1, 2, 2], in_flight=8).steady
     assert steady.notes == ("never more than 2 of 8 requests were in flight",)
@@ -91,6 +98,14 @@ def test_warm_up_is_cut_and_counted():
     assert 55 <= steady.warm_up <= 75
     assert steady.latency_s.size == 2000 - steady.warm_up
     assert steady.begin_s == steady.sent_s[0] > 0
+
+
+def test_much_warm_up_is_noted():
+    latency = lognormal(1, 2000)
+    latency[:700] *= 5
+    steady = closed_loop(latency).steady
+    assert 690 <= steady.warm_up <= 720
+    assert steady.notes == ("more than a quarter of the requests were left out as warm-up",)
 
 
 def test_a_burst_in_the_first_half_is_no_warm_up():
