@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _COLOURS = ("#0072B2", "#D55E00", "#009E73")
 """Okabe and Ito's, which people with any colour vision tell apart."""
 _DEFAULT, _OTHERS, _LIMIT = "#333333", "#c4c8cc", "#B0008E"
-_MARKERS, _DEFAULT_MARKERS = ("o", "s", "^"), ("D", "X", "P", "v")
+_MARKERS, _DEFAULT_MARKERS = ("o", "s", "^"), ("D", "v", "P", "X")
 _STACK = ("#56B4E9", "#F0E442", "#009E73", "#CC79A7")
 _DPI = 130
 
