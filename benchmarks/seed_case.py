@@ -36,14 +36,14 @@ def test_seed_case(triton_sweep): pass
 """
 
 
-def ours(folder: Path) -> tuple[float, int, int]:
-    """Seconds, configurations and measurements of the plugin."""
+def ours(folder: Path, *more: str) -> tuple[float, int, int]:
+    """Seconds, configurations and measurements of the plugin, given ``more`` options."""
     (folder / "test_seed.py").write_text(TEST)
     (folder / "pytest.ini").write_text("[pytest]\n")
     command = [sys.executable, "-m", "pytest", "-q", "--triton-perf", "-p", "no:cacheprovider"]
     # Model Analyzer's quick search is told to use the CPU, so the plugin is too.
     options = [f"--triton-model-repository={REPOSITORY}", "--triton-gpus=none"]
-    took = timed([*command, *options], folder)
+    took = timed([*command, *options, *more], folder)
     results = json.loads((folder / "triton-perf-results" / "results.json").read_text("utf-8"))
     measured = results["measurements"]
     return took, len({m["variant"] for m in measured}), len(measured)

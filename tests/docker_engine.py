@@ -17,7 +17,7 @@ from support import PROJECT_MARK, missing_part
 if TYPE_CHECKING:
     import docker
 
-_CACHE = Path.home() / ".cache" / "pytest-triton-perf" / "docker"
+CACHE = Path.home() / ".cache" / "pytest-triton-perf" / "docker"
 """Of the engine that the tests start: outlives them, because the images do."""
 
 _START_S = 30.0
@@ -29,13 +29,17 @@ class OwnEngine:
 
     def __init__(self, dockerd: str) -> None:
         self._dockerd = dockerd
-        self._log = _CACHE / "dockerd.log"
+        self._log = CACHE / "dockerd.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
-        _CACHE.mkdir(parents=True, exist_ok=True)
-        places = [f"--{name}={_CACHE / name}" for name in ("data-root", "exec-root", "pidfile")]
+        """Start it, and wait until it answers.
+
+        Raises:
+            RuntimeError: it does not come to; with its last words.
+        """
+        CACHE.mkdir(parents=True, exist_ok=True)
+        places = [f"--{name}={CACHE / name}" for name in ("data-root", "exec-root", "pidfile")]
         with self._log.open("wb") as out:
             self._process = subprocess.Popen(
                 [self._dockerd, "--log-level=warn", *places],
@@ -50,7 +54,7 @@ class OwnEngine:
         while not _answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 words = "\n".join(self._log.read_text(errors="replace").splitlines()[-10:])
-                missing_part(f"dockerd does not start ({self._log}):\n{words}")
+                raise RuntimeError(f"dockerd does not start ({self._log}):\n{words}")
             time.sleep(0.1)
 
     def stop(self) -> None:
@@ -65,23 +69,38 @@ class OwnEngine:
             self._process.wait()
 
 
-@pytest.fixture(scope="session")
-def own_engine() -> Iterator[OwnEngine | None]:
-    """An engine that lives as long as the session; ``None`` where another one answers."""
+@contextlib.contextmanager
+def running_engine() -> Iterator[OwnEngine | None]:
+    """An engine that is there; ``None`` where another one answers and none had to be started.
+
+    Raises:
+        RuntimeError: none answers and none can be started.
+    """
     if _answers():
         yield None
         return
     if "DOCKER_HOST" in os.environ:
-        missing_part(f"no Docker engine answers at DOCKER_HOST={os.environ['DOCKER_HOST']}")
+        raise RuntimeError(f"no Docker engine answers at {os.environ['DOCKER_HOST']}")
     dockerd = shutil.which("dockerd", path=f"{os.environ['PATH']}:/usr/sbin")
     if os.geteuid() or dockerd is None:
-        missing_part("no Docker engine answers; to start one needs root and docker.io")
+        raise RuntimeError("no Docker engine answers; to start one needs root and docker.io")
     engine = OwnEngine(dockerd)
     try:
         engine.start()
         yield engine
     finally:
         engine.stop()
+
+
+@pytest.fixture(scope="session")
+def own_engine() -> Iterator[OwnEngine | None]:
+    """An engine that lives as long as the session; ``None`` where another one answers."""
+    with contextlib.ExitStack() as stack:
+        try:
+            engine = stack.enter_context(running_engine())
+        except RuntimeError as error:
+            missing_part(str(error))
+        yield engine
 
 
 @pytest.fixture(scope="session")
@@ -100,11 +119,9 @@ def built_image(docker_engine: "docker.DockerClient") -> str:
 
     ``docker_images.OTHER_IMAGE`` is there then, too.
     """
-    if os.geteuid() or not shutil.which("debootstrap"):
-        missing_part("building a Triton image needs root and debootstrap")
-    _CACHE.mkdir(parents=True, exist_ok=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
     try:
-        build_images(docker_engine, _CACHE)
+        build_images(docker_engine, CACHE)
     except RuntimeError as error:
         missing_part(f"no Triton image can be built: {error}")
     return IMAGE

@@ -7,6 +7,7 @@ whose glibc runs a perf_analyzer from ``perf-analyzer``.
 
 import hashlib
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -40,11 +41,13 @@ def build_images(client: "docker.DockerClient", workdir: Path) -> None:
     programs; needs root and debootstrap. The images take 420 MB.
 
     Raises:
-        RuntimeError: a command failed; with its last words.
+        RuntimeError: a command failed, with its last words; or one is not here.
     """
     inputs = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
     if all(_label(client, tag) == inputs for tag in _tags()):
         return
+    if os.geteuid() or not shutil.which("debootstrap"):
+        raise RuntimeError("building a Triton image needs root and debootstrap")
     with tempfile.TemporaryDirectory(prefix="images-", dir=workdir) as name:
         folder = Path(name)
         server, sdk = folder / "server", folder / "sdk"

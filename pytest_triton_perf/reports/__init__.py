@@ -18,8 +18,8 @@ def check_output(output: Path) -> None:
         folder = output.absolute()
         while not folder.exists():
             folder = folder.parent
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            file.write(b"x")  # A full disk still has room for an empty file.
     except OSError as error:
         raise _cannot_write(output, error) from error
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-_MARKERS, _DEFAULT_MARKERS = ("o", "s", "^"), ("D", "X", "P", "v")
+_MARKERS, _DEFAULT_MARKERS = ("o", "s", "^"), ("D", "v", "P", "X")
 _STACK = ("#56B4E9", "#F0E442", "#009E73", "#CC79A7")
 
 

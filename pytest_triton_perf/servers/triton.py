@@ -179,7 +179,7 @@ class TritonServer(ABC):
         if self.pid is None:
             return []
         try:
-            return psutil.Process(self.pid).children(recursive=True)
+            return list(filter(_runs, psutil.Process(self.pid).children(recursive=True)))
         except psutil.NoSuchProcess:
             return []
 
@@ -193,4 +193,14 @@ def _still_there(leaving: "list[psutil.Process]") -> str:
     import psutil
 
     _, left = psutil.wait_procs(leaving, timeout=warden.STOP_S + 2 * len(leaving))
-    return ", ".join(f"process {process.pid}" for process in left)
+    return ", ".join(f"process {process.pid}" for process in left if _runs(process))
+
+
+def _runs(process: "psutil.Process") -> bool:
+    """Whether it holds memory: Triton may leave a model's process that was killed a zombie."""
+    import psutil
+
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

@@ -14,6 +14,7 @@ from pytest_triton_perf.cli import main
 from pytest_triton_perf.options import DEFAULT_IMAGE
 from pytest_triton_perf.servers import engine
 
+QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
 SWEEP = """
 import pytest
 
@@ -85,6 +86,23 @@ def test_a_sweep_has_the_shape_that_it_has_locally(docker_project, image):
     assert list(load["images"]) == [f"{image}-sdk"]
     # Nothing of python's was written beside the models.
     assert not list(docker_project.repository.rglob("__pycache__"))
+
+
+def test_the_quickstart_gives_the_same_verdicts_and_files_as_local_mode(docker_project):
+    modes = {"local": ["--triton-launch=local"], "docker": [f"--triton-image={IMAGE}"]}
+    files, verdicts = {}, {}
+    for mode, options in modes.items():
+        folder = docker_project.path / mode
+        docker_project.run(
+            str(QUICKSTART), f"--triton-perf-output={folder}", *options, reports="all"
+        ).assert_outcomes(passed=4)
+        files[mode] = {path.relative_to(folder) for path in folder.rglob("*")}
+        rows = json.loads((folder / "results.json").read_text())["verdicts"]
+        keys = ("test", "variant", "budget", "limit", "at", "status")
+        verdicts[mode] = [[row[key] for key in keys] for row in rows]
+    assert files["docker"] == files["local"]
+    assert verdicts["docker"] == verdicts["local"]
+    assert len(verdicts["docker"]) == 12
 
 
 def test_a_perf_analyzer_of_this_machine_uses_the_published_ports(docker_project):
@@ -163,14 +181,28 @@ def test_a_killed_container_is_an_error_and_the_next_test_gets_another(
     }
 
 
-def test_another_session_waits_for_its_turn_and_both_end_well(docker_project, docker_engine):
-    run = hanging(docker_project, docker_engine)
-    args = (f"--triton-image={IMAGE}", "--triton-perf-output=other", "-k", "first")
-    docker_project.run(*args).assert_outcomes(passed=1)
-    assert run.wait(60) == 0, docker_project.out()
-    assert len(docker_project.results()["measurements"]) == 4
-    other = json.loads((docker_project.path / "other" / "results.json").read_text())
-    assert len(other["measurements"]) == 1
+def test_a_model_that_runs_out_of_memory_ends_its_sweep_and_the_next_test_goes_on(
+    docker_project, docker_engine
+):
+    eat = "kept = b'x' * 10**9 if os.path.exists(__file__ + '.eat') else time.sleep(0.02)"
+    model = docker_project.model("troubled", eat)
+    docker_project.model("untroubled", "pass")
+    docker_project.tests(TROUBLED)
+    run = docker_project.start(f"--triton-image={IMAGE}", "--triton-perf-max-seconds=60")
+    wait_for(lambda: "troubled_config_default at concurrency 1: " in docker_project.out())
+    (server,) = servers_of(docker_project, docker_engine)
+    server.update(mem_limit="500m", memswap_limit="500m")
+    (model / "1" / "model.py.eat").touch()
+    assert run.wait(60) == 1
+    text = docker_project.out()
+    print(text)
+    assert "troubled_config_default at concurrency 2: perf_analyzer did not measure" in text
+    assert "Traceback" not in text
+    assert docker_project.statuses() == {
+        "test_first[default]": "passed",
+        "test_troubled[default]": "not_measured",
+        "test_last[default]": "passed",
+    }
 
 
 def test_three_sessions_leave_the_engine_as_it_was(docker_project, docker_engine):

@@ -78,6 +78,20 @@ def test_a_killed_server_is_an_error_with_its_words_and_the_next_test_gets_anoth
     }
 
 
+def test_a_killed_model_shows_tritons_words_and_the_next_test_goes_on(project):
+    project.model("troubled", "os.kill(os.getpid(), 9)")
+    project.tests(TWO_MODELS)
+    result = project.run()
+    result.assert_outcomes(passed=3, errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*ERROR at setup of test_troubled*",
+            "troubled_config_default at concurrency 1: perf_analyzer did not measure 'troubled' *",
+            "*Stub process 'troubled_*' is not healthy*",
+        ]
+    )
+
+
 def test_a_model_that_hangs_ends_within_the_time_given(project):
     project.model("troubled", "time.sleep(600)")
     project.tests(TWO_MODELS)
