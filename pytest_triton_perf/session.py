@@ -174,6 +174,7 @@ class PerfSession:
             try:
                 if index == 0:
                     self._generator.warm_up(traffic, load, url=url, max_seconds=share / 2)
+                    server.settle()
                     share = (deadline - time.monotonic()) / len(loads)
                 report = self._generator.run(traffic, load, url=url, max_seconds=share)
             except LoadError as error:

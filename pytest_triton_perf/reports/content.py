@@ -122,10 +122,10 @@ def best_level(run: Run, levels: Sequence[Level]) -> tuple[Level, Miss] | None:
 
 def best_levels(run: Run, model: str) -> list[tuple[Level, Miss]]:
     """The best level of each configuration, the best configuration first."""
-    best = [
-        best_level(run, [lv for lv in levels_of(run, model) if lv.sweep.variant.name == v.name])
-        for v in variants_of(run, model)
-    ]
+    by_variant: dict[str, list[Level]] = {}
+    for level in levels_of(run, model):
+        by_variant.setdefault(level.sweep.variant.name, []).append(level)
+    best = [best_level(run, levels) for levels in by_variant.values()]
     found = [pair for pair in best if pair is not None]
     return sorted(
         found,
@@ -313,10 +313,13 @@ def overrides_text(variant: Variant) -> str:
 
 def best_note(run: Run, variant: Variant) -> str:
     """How a variant's best throughput compares with the default's, as a sentence."""
-    best = {lv.sweep.variant.name: (lv, m) for lv, m in best_levels(run, variant.model)}
-    if variant.name not in best:
+    own, defaults = (
+        best_level(run, [lv for s in run.sweeps if s.variant.name == name for lv in s.levels])
+        for name in (variant.name, default_name(variant.model))
+    )
+    if own is None:
         return f"No throughput of {variant.name} was measured."
-    level, missed = best[variant.name]
+    level, missed = own
     where = f"{_infer_per_s(level)} at {level.load}"
     constrained = bool(model_budgets(run, variant.model))
     if missed.share:
@@ -324,7 +327,6 @@ def best_note(run: Run, variant: Variant) -> str:
     else:
         under = " under the given constraints" if constrained else ""
         text = f"{variant.name} provides at best {where}{under}"
-    default = best.get(default_name(variant.model))
-    if variant.is_default or default is None:
+    if variant.is_default or defaults is None:
         return f"{text}."
-    return f"{text}; the default configuration, {_infer_per_s(default[0])} at {default[0].load}."
+    return f"{text}; the default configuration, {_infer_per_s(defaults[0])} at {defaults[0].load}."
