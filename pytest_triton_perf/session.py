@@ -19,7 +19,6 @@ from pytest_triton_perf.servers.base import Launcher, RunningServer, ServerSpec
 from pytest_triton_perf.sweeping import SweepRun
 
 
-
 @dataclass(kw_only=True)
 class _Watched:
     """The running server, and what watches it."""

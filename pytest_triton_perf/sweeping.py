@@ -149,6 +149,7 @@ class SweepRun:
                 self._generator.warm_up(
                     traffic, spec.loads[0], url=url, max_seconds=self._rules.max_seconds / 2
                 )
+                server.settle()
             measuring.run()
         finally:
             measurements = [self._measurement(level) for level in measuring.levels]

@@ -4,7 +4,7 @@ import io
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.metrics import Metric
@@ -104,11 +104,13 @@ def limit_words(budget: Budget) -> str:
     return words.removeprefix(f"{budget.metric.label} ")
 
 
-def new_figure(title: str) -> "tuple[Figure, Axes]":
+def new_figure(
+    title: str, layout: Literal["constrained"] | None = "constrained"
+) -> "tuple[Figure, Axes]":
     """A figure with one pair of axes under its title."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 4.5), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(7.2, 4.5), dpi=_DPI, layout=layout)
     axes = figure.subplots()
     axes.set_title(short(title), loc="left", fontweight="bold", fontsize=10)
     return figure, axes

@@ -1,5 +1,6 @@
 """The CSVs: Model Analyzer's columns first, so that its readers read ours, and then our own."""
 
+import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -71,13 +72,12 @@ def write_csvs(run: Run, folder: Path) -> None:
 
 
 def _write(path: Path, columns: Sequence[str], rows: Iterator[Mapping[str, Any]]) -> None:
-    import pandas as pd
-
-    # Columns of objects, because pandas would turn whole numbers beside a gap into 1.0.
-    frame = pd.DataFrame(list(rows), dtype=object)
-    ours = [column for column in frame.columns if column not in columns]
-    frame = frame.reindex(columns=[*columns, *ours])
-    frame.to_csv(path, index=False, errors="backslashreplace")
+    cells = list(rows)
+    header = dict.fromkeys([*columns, *(name for row in cells for name in row)])
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        table = csv.DictWriter(file, header, lineterminator="\n")
+        table.writeheader()
+        table.writerows(cells)
 
 
 def _common(run: Run, level: Level) -> dict[str, Any]:

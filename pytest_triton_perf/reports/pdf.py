@@ -98,6 +98,8 @@ def by_wkhtmltopdf(page: Page, binary: str) -> bytes:
         "margin-right": "12mm",
         "encoding": "utf-8",
         "disable-javascript": "",
+        # It would wait a fifth of a second for scripts all the same.
+        "javascript-delay": "0",
         # The pictures are in the page; nothing else of this machine or the net may get in.
         "disable-local-file-access": "",
         "load-error-handling": "abort",

@@ -239,7 +239,7 @@ def _draw_limits(
 
 def _breakdown(name: str, levels: Sequence[Level]) -> bytes:
     """Where the server's time goes at each load, and the throughput over it."""
-    figure, axes = new_figure(f"{name}: server latency by part, and throughput")
+    figure, axes = new_figure(f"{name}: server latency by part, and throughput", layout=None)
     bars = [
         (at, parts)
         for at, level in enumerate(levels)
@@ -269,13 +269,15 @@ def _breakdown(name: str, levels: Sequence[Level]) -> bytes:
     axes.set_ylabel("average server latency (ms)")
     axes.grid(visible=False, axis="x")
     kinds = {level.load.kind for level in levels}
-    axes.set_xticks(
-        range(len(levels)),
-        [_tick(level.load, kinds=kinds, batches=batches) for level in levels],
-        rotation=90 if len(levels) > 16 else 0,
-    )
+    ticks = [_tick(level.load, kinds=kinds, batches=batches) for level in levels]
+    upright = len(levels) > 16
+    axes.set_xticks(range(len(levels)), ticks, rotation=90 if upright else 0)
     axes.set_xlabel(" or ".join(sorted(kind.replace("_", " ") for kind in kinds)))
-    figure.legend(loc="outside lower center", ncols=3)
+    figure.legend(loc="lower center", ncols=3)
+    # Of these there is one per variant, and a layout that fits itself doubles their time.
+    longest = max(len(line) for tick in ticks for line in tick.split("\n"))
+    lines = longest / 2 if upright else 2 if len(batches) > 1 else 1
+    figure.subplots_adjust(left=0.11, right=0.89, top=0.9, bottom=0.18 + 0.04 * lines)
     return png(figure)
 
 

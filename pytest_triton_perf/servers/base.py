@@ -57,6 +57,13 @@ class RunningServer(Protocol):
             ServerError: Triton refused it (with its reason) or is gone (with its last words).
         """
 
+    def settle(self) -> None:
+        """Wait until nothing is left of what was served before ``load``.
+
+        Raises:
+            ServerError: processes of it do not end.
+        """
+
     def alive(self) -> bool:
         """Whether the server still runs."""
 

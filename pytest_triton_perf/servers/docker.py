@@ -14,6 +14,7 @@ from pytest_triton_perf.servers import engine, warden
 from pytest_triton_perf.servers.base import ServerSpec
 from pytest_triton_perf.servers.containers import Container, ContainerPlan, Toolbox
 from pytest_triton_perf.servers.ports import HOST, Ports
+from pytest_triton_perf.servers.python_backend import completion_args
 from pytest_triton_perf.servers.readiness import wait_until_ready
 from pytest_triton_perf.servers.triton import TritonServer
 
@@ -159,6 +160,7 @@ class DockerServer(TritonServer):
         """
         from docker.types import Mount
 
+        assert self._spec.repository is not None, "a container has no repository of its own"
         image = str(self._spec.image)
         ports = (self._ports.http, self._ports.grpc, self._ports.metrics)
         with engine.explained(f"start a container of {image}"):
@@ -172,6 +174,7 @@ class DockerServer(TritonServer):
                     f"--grpc-port={self._ports.grpc}",
                     f"--metrics-port={self._ports.metrics}",
                     *(["--allow-gpu-metrics=false"] if self._plan.gpus == "none" else []),
+                    *completion_args(self._spec.repository),
                     *self._spec.server_args,
                 ],
                 env=self._plan.env,

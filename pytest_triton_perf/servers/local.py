@@ -16,6 +16,7 @@ from pytest_triton_perf.servers import warden
 from pytest_triton_perf.servers.base import ServerSpec
 from pytest_triton_perf.servers.embedded import ServerBinary
 from pytest_triton_perf.servers.ports import HOST, Ports
+from pytest_triton_perf.servers.python_backend import completion_args
 from pytest_triton_perf.servers.readiness import wait_until_ready
 from pytest_triton_perf.servers.triton import TritonServer
 
@@ -111,6 +112,7 @@ class LocalServer(TritonServer):
             f"--backend-config=python,shm-region-prefix-name={self._shm_prefix}",
             *(["--allow-gpu-metrics=false"] if gpus == "none" else []),
             *binary.args(self._workdir),
+            *completion_args(self._repository),
             *self._server_args,
         ]
         with self._log.open("wb") as log:

@@ -110,7 +110,7 @@ def check_model(repository: Path, model: str) -> Path:
             f"model repository {repository} {state}; give the folder that holds the models "
             "with --triton-model-repository"
         )
-    models = sorted(p.name for p in repository.iterdir() if _looks_like_model(p))
+    models = [folder.name for folder in models_in(repository)]
     if model not in models:
         have = f"it has {listed(models)}" if models else "it has no model at all"
         raise UsageError(f"model {model!r} is not in {repository}{nearest(model, models)}; {have}")
@@ -123,13 +123,24 @@ def check_model(repository: Path, model: str) -> Path:
             f"{folder / '1'} (an ensemble needs an empty one)"
         )
     if config is not None and config.get("backend") == "python":
-        file = config.get("default_model_filename", "model.py")
-        if not any((version / file).is_file() for version in versions):
+        files = model_files(folder, config)
+        if not any(file.is_file() for file in files):
             raise UsageError(
-                f"model {model!r}: {versions[-1] / file} is missing; its config says "
+                f"model {model!r}: {files[-1]} is missing; its config says "
                 f'backend: "python", which needs this file'
             )
     return folder
+
+
+def models_in(repository: Path) -> list[Path]:
+    """The folders of a repository that are models, by name."""
+    return sorted(path for path in repository.iterdir() if _looks_like_model(path))
+
+
+def model_files(folder: Path, config: Mapping[str, Any]) -> list[Path]:
+    """Where a python model's source is to be, for each of its versions."""
+    file = config.get("default_model_filename", "model.py")
+    return [version / file for version in _versions(folder)]
 
 
 def dynamic_inputs(config: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.errors import ServerError
-from pytest_triton_perf.servers import warden
+from pytest_triton_perf.servers import python_backend, warden
 from pytest_triton_perf.servers.model_config import (
     Config,
     apply_overrides,
@@ -43,6 +43,7 @@ class TritonServer(ABC):
         self._model: str | None = None
         self._variant: Variant | None = None
         self._served: Mapping[str, Any] = {}
+        self._leaving: list[psutil.Process] = []
 
     @property
     @abstractmethod
@@ -91,7 +92,8 @@ class TritonServer(ABC):
 
         The model served before is unloaded first, never changed in place: Triton keeps an
         override when it is asked for the plain model again, and keeps instances, with what they
-        allocated, when only their number changes.
+        allocated, when only their number changes. Its processes may end a little later, see
+        ``settle``.
 
         Returns the config that Triton reports, as :data:`Config`.
 
@@ -115,6 +117,23 @@ class TritonServer(ABC):
         self._variant = variant
         return self._served
 
+    def settle(self) -> None:
+        """Wait until only the served variant takes memory and time of the machine.
+
+        Raises:
+            ServerError: see :class:`RunningServer`.
+        """
+        leaving, self._leaving = self._leaving, []
+        seconds = warden.STOP_S + 2 * len(leaving)
+        if left := python_backend.wait_ended(leaving, seconds):
+            served = self._variant.name if self._variant else "the variant"
+            raise ServerError(
+                f"{served} cannot be measured: processes of the model served before do not end "
+                f"({', '.join(f'process {process.pid}' for process in left)}), and their memory "
+                "would be counted for this one\n"
+                "Hint: does that model start processes that its finalize() does not end?"
+            )
+
     def _connect(self) -> "InferenceServerClient":
         return import_quietly("tritonclient.grpc").InferenceServerClient(self.grpc_url)
 
@@ -128,15 +147,9 @@ class TritonServer(ABC):
             self.client.load_model(variant.model, client_timeout=LOAD_S)
             asked = apply_overrides(variant.model, self._config(variant.model), variant.overrides)
             self._unload()
-        leaving = self._processes()
+        self._note_leaving()
         config = json.dumps(asked) if asked else None
         self.client.load_model(variant.model, config=config, client_timeout=LOAD_S)
-        if left := _still_there(leaving):
-            raise ServerError(
-                f"{variant.name} cannot be measured: processes of the model served before do not "
-                f"end ({left}), and their memory would be counted for this one\n"
-                "Hint: does that model start processes that its finalize() does not end?"
-            )
         return asked
 
     @contextlib.contextmanager
@@ -170,37 +183,20 @@ class TritonServer(ABC):
 
     def _unload(self) -> None:
         if self._model is not None:
+            if (server := self._root()) is not None:
+                python_backend.end_idle_stubs(server, self._model, self.readable)
             self.client.unload_model(self._model, unload_dependents=True)
 
-    def _processes(self) -> "list[psutil.Process]":
-        """Processes of the server that can be seen here: after an unload, those still ending."""
+    def _note_leaving(self) -> None:
+        """Keep for ``settle`` which processes of what was unloaded are still there."""
+        if (server := self._root()) is not None:
+            found = python_backend.leaving(server, self.client.is_model_ready)
+            self._leaving = list({*self._leaving, *found})
+
+    def _root(self) -> "psutil.Process | None":
+        """The server's process, where it can be seen here and lives."""
         import psutil
 
-        if self.pid is None:
-            return []
-        try:
-            return list(filter(_runs, psutil.Process(self.pid).children(recursive=True)))
-        except psutil.NoSuchProcess:
-            return []
-
-
-def _still_there(leaving: "list[psutil.Process]") -> str:
-    """Wait for the processes of the model before; which are still there, empty if none.
-
-    Triton ends the stubs of python models one after the other, in more than a second each, and
-    says that the model is unloaded before that.
-    """
-    import psutil
-
-    _, left = psutil.wait_procs(leaving, timeout=warden.STOP_S + 2 * len(leaving))
-    return ", ".join(f"process {process.pid}" for process in left if _runs(process))
-
-
-def _runs(process: "psutil.Process") -> bool:
-    """Whether it holds memory: Triton may leave a model's process that was killed a zombie."""
-    import psutil
-
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return None if self.pid is None else psutil.Process(self.pid)
+        return None

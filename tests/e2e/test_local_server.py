@@ -1,6 +1,7 @@
 """A tritonserver of our own: started, loaded, refused, killed and stopped for real."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -44,6 +45,23 @@ CONFIG = f'backend: "python"\nmax_batch_size: 4\n{TENSORS}'
 STEP = 'step {{ model_name: "{}" model_version: -1 input_map {{ key: "X" value: "{}" }} ' + (
     'output_map {{ key: "Y" value: "{}" }} }}'
 )
+COMPLETE = """
+import os, pathlib, subprocess
+import triton_python_backend_utils as pb
+
+class TritonPythonModel:
+    def initialize(self, args):
+        if "worker" in args["model_name"]:
+            self.worker = subprocess.Popen(["sleep", "60"])
+
+    def execute(self, requests):
+        inputs = [pb.get_input_tensor_by_name(r, "X").as_numpy() for r in requests]
+        return [pb.InferenceResponse([pb.Tensor("Y", x)]) for x in inputs]
+"""
+FINALIZES = f"""{COMPLETE}
+    def finalize(self):
+        pathlib.Path(__file__).with_name(f"finalized-{{os.getpid()}}").touch()
+"""
 ENSEMBLE = (
     f'platform: "ensemble"\nmax_batch_size: 4\n{TENSORS}'
     f"ensemble_scheduling {{ {STEP.format('double', 'X', 'M')} {STEP.format('again', 'M', 'Y')} }}"
@@ -123,7 +141,9 @@ def descendants(pid):
 
 
 def instances(server):
-    return descendants(server.pid)
+    server.settle()
+    children = psutil.Process(server.pid).children(recursive=True)
+    return {child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE}
 
 
 def infer(server, model):
@@ -169,6 +189,91 @@ def test_each_variant_is_loaded_freshly_and_the_default_comes_back(shared, varia
     config = shared.load(variant("double"))
     assert "dynamic_batching" not in config
     assert len(instances(shared)) == 1
+
+
+@pytest.fixture(scope="module")
+def complete(launcher, tmp_path_factory):
+    """A server whose models have complete configs, of which some must end in their own way."""
+    repository = tmp_path_factory.mktemp("complete")
+    add_model(repository, "plain", source=COMPLETE)
+    add_model(repository, "careful", source=FINALIZES)
+    add_model(repository, "worker", source=COMPLETE)
+    server = launcher.start(ServerSpec(repository=repository))
+    yield server
+    server.stop()
+
+
+def test_nothing_of_a_variant_is_left_when_the_next_is_measured(complete):
+    assert "--disable-auto-complete-config" in psutil.Process(complete.pid).cmdline()
+    before, memory = set(), list(Path("/dev/shm").glob(f"{complete._shm_prefix}*"))
+    # Ended too late, a stub would stay: Triton asks it to finalize, and waits for ever.
+    for number, count in enumerate([1, 3, 2, 1, 2, 3, 1]):
+        overrides = {"instance_group.count": count}
+        config = apply_overrides("plain", read_config(complete._repository / "plain"), overrides)
+        name = f"plain_config_{number}"
+        complete.load(Variant(model="plain", name=name, overrides=overrides, config=config))
+        now = instances(complete)
+        assert len(now) == count
+        assert not now & before
+        before = now
+        regions = list(Path("/dev/shm").glob(f"{complete._shm_prefix}*"))
+        assert len(regions) == len(memory) + count
+    deadline = time.monotonic() + 20
+    while len(psutil.Process(complete.pid).children()) > 1:
+        assert time.monotonic() < deadline, "Triton did not collect the stubs that were ended"
+        time.sleep(0.1)
+
+
+def test_a_model_finalizes_before_the_next_is_measured(complete):
+    config = read_config(complete._repository / "careful")
+    complete.load(Variant(model="careful", name="careful_config_default", config=config))
+    (stub,) = instances(complete)
+    complete.load(Variant(model="careful", name="careful_config_0", config=config))
+    complete.settle()
+    assert (complete._models / "careful" / "1" / f"finalized-{stub}").exists()
+
+
+def test_processes_that_a_model_leaves_are_told(complete, monkeypatch):
+    monkeypatch.setattr("pytest_triton_perf.servers.warden.STOP_S", 0.5)
+    for model in ("worker", "plain"):
+        config = read_config(complete._repository / model)
+        complete.load(Variant(model=model, name=f"{model}_config_default", config=config))
+    with pytest.raises(ServerError) as error:
+        complete.settle()
+    assert str(error.value).startswith(
+        "plain_config_default cannot be measured: processes of the model served before do not end"
+    )
+    assert "Hint: does that model start processes that its finalize() does not end?" in str(
+        error.value
+    )
+    (worker,) = re.findall(r"process (\d+)", str(error.value))
+    os.kill(int(worker), signal.SIGKILL)
+    complete.settle()
+
+
+def test_completion_changes_nothing_where_it_is_spared(complete, own_of):
+    config = read_config(complete._repository / "plain")
+    variant = Variant(model="plain", name="plain_config_default", config=config)
+    # A model that completes its config, beside it, has Triton complete all.
+    completing = own_of({"plain": COMPLETE, "completing": MODEL})
+    assert "--disable-auto-complete-config" not in psutil.Process(completing.pid).cmdline()
+    assert completing.load(variant) == complete.load(variant)
+
+
+@pytest.fixture
+def own_of(launcher, tmp_path):
+    """Starts servers of a repository of these models' sources, all with the same config."""
+    started = []
+
+    def start(sources):
+        for name, source in sources.items():
+            add_model(tmp_path, name, source=source)
+        started.append(launcher.start(ServerSpec(repository=tmp_path)))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
 
 
 def test_the_served_variant_is_not_loaded_again(shared, variant):
