@@ -20,6 +20,9 @@ FIRST_S = 0.4
 _LONGEST_REQUESTS = 30_000
 """In one segment: what perf_analyzer records takes about 1 kB a request while it is read."""
 
+_SEGMENTS_PER_LOOK = 2
+"""How many segments a level gets between two looks: how they differ is what their length hides."""
+
 _STARTUP_S = 0.5
 """Start and end of a load generator, generously."""
 
@@ -51,12 +54,16 @@ class Rules:
 
 @dataclass(kw_only=True)
 class MeasuredLevel:
-    """One load level, what its segments gave, and what its budgets make of that so far."""
+    """One load level, what its segments gave, and what its budgets make of that so far.
+
+    ``looks`` is how often they were asked, ``seen`` how many segments there were the last time.
+    """
 
     load: Load
     reports: list[LoadReport] = field(default_factory=list)
     decisions: dict[Budget, Decision] = field(default_factory=dict)
     looks: int = 0
+    seen: int = 0
 
     @property
     def segments(self) -> "list[Segment]":
@@ -129,6 +136,9 @@ class Measuring:
                 if in_time and self._is_open(level):
                     in_time = self._load_again(level)
                     self._tell_done()
+        for level in self._open_levels():
+            if len(level.reports) > level.seen:
+                self._look(level)
         self._tell_done(all_of_them=True)
 
     def decisions(self, budget: Budget) -> dict[Load, Decision]:
@@ -191,25 +201,32 @@ class Measuring:
         return self._deadline - time.monotonic()
 
     def _load_again(self, level: MeasuredLevel) -> bool:
-        """Load a level up to its next look; ``False`` where the time is up."""
-        wanted_s = self._rules.loaded_s(level.looks + 1)
+        """Make another segment of a level, and look at it when it is time for that.
+
+        ``False`` where the time is up, and nothing was made.
+        """
+        rules = self._rules
+        wanted_s = rules.loaded_s(level.looks + 1)
         # A level of a slow model takes what it takes, however short a segment is asked for.
-        least_s = max(FIRST_S, level.segments[0].seconds) + _STARTUP_S
-        while level.loaded_s < _NEARLY * wanted_s and self._left_s() > least_s:
-            seconds = min(
-                wanted_s - level.loaded_s,
-                _LONGEST_REQUESTS / level.rate,
-                self._left_s() - _STARTUP_S,
-            )
-            level.reports.append(self._make(level.load, max(FIRST_S, seconds), self._left_s()))
-        self._look(level)
-        return level.loaded_s >= _NEARLY * wanted_s
+        if self._left_s() < max(FIRST_S, level.segments[0].seconds) + _STARTUP_S:
+            return False
+        seconds = min(
+            (wanted_s - rules.loaded_s(level.looks)) / _SEGMENTS_PER_LOOK,
+            wanted_s - level.loaded_s,
+            _LONGEST_REQUESTS / level.rate,
+            self._left_s() - _STARTUP_S,
+        )
+        level.reports.append(self._make(level.load, max(FIRST_S, seconds), self._left_s()))
+        if level.loaded_s >= _NEARLY * wanted_s:
+            self._look(level)
+        return True
 
     def _look(self, level: MeasuredLevel) -> None:
         """Judge the budgets that this level is about, by all requests that it had so far."""
         from pytest_triton_perf.domain.deciding import decide
 
         level.looks += 1
+        level.seen = len(level.reports)
         for budget in self._budgets:
             if level.load.matches(budget.at):
                 level.decisions[budget] = decide(

@@ -361,4 +361,4 @@ def best_note(run: Run, name: str) -> str:
     default = _default_beside(level, ranked)
     if level.sweep.variant.is_default or default is None:
         return f"{text}."
-    return f"{text}; the default configuration, {_infer_per_s(defaults[0])} at {defaults[0].load}."
+    return f"{text}; the default configuration, {_infer_per_s(default[0])} at {default[0].load}."
