@@ -199,6 +199,12 @@ def test_windows_give_batch_means():
     assert found.requests == 2000
 
 
+def test_windows_without_an_answer_have_no_latency():
+    found = estimate([windows(0.0, 0.0, requests=0)], (50,))
+    assert found.values == {"throughput": Estimate(value=0.0, ci=(0.0, 0.0))}
+    assert found.missing["avg_latency_ms"] == "no request was answered"
+
+
 def test_percentiles_of_windows_have_the_interval_of_the_sign_test():
     few = [windows(1.0, requests=1000, p99=9.0 + i) for i in range(5)]
     found = estimate(few, (99,)).values["p99_latency_ms"]
