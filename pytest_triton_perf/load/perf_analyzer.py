@@ -31,7 +31,7 @@ from pytest_triton_perf.load.complaints import (
 )
 from pytest_triton_perf.load.experience import Experience, ExportSize
 from pytest_triton_perf.load.export import UnreadableExport, read_export
-from pytest_triton_perf.load.parsing import ParsedReport, parse_report, window_too_short
+from pytest_triton_perf.load.parsing import ParsedReport, may_pass, parse_report, window_too_short
 from pytest_triton_perf.load.runner import PerfAnalyzerBinary, Run, Runner
 
 if TYPE_CHECKING:
@@ -280,7 +280,7 @@ class PerfAnalyzer:
             raise hung(traffic, load, window_ms, max_seconds, run.words)
         if window_too_short(run.words):
             known.at_least_ms = windows.longer_window(window_ms, run.ended - run.started)
-        elif run.exit_code != 0:
+        elif run.exit_code != 0 and not may_pass(run.words):
             raise not_measured(traffic, load, url, run)
         elif report := parse_report(run.csv, run.stdout, load):
             known.learn(load, report, percentile=50)  # the first requests are not like the others
@@ -327,7 +327,7 @@ class PerfAnalyzer:
                 latency_s = max(latency_s, run.ended - run.started)
                 empty_ms = window_ms
                 wanted_ms = windows.longer_window(window_ms, latency_s)
-            elif not repeated and (clock_was_set or run.exit_code == 0):
+            elif not repeated and (clock_was_set or run.exit_code == 0 or may_pass(run.words)):
                 repeated = True  # a very short window now and then ends without any report
             elif clock_was_set:
                 raise clock_set_twice(traffic, load, run)

@@ -402,7 +402,7 @@ def test_a_server_killed_under_load(
         timer.start()
         traffic = Traffic(model="echo", protocol=protocol)
         with pytest.raises(LoadError) as caught:
-            measure(generator, server, traffic, Load(concurrency=2))
+            measure(generator, server, traffic, Load(concurrency=2), seconds=5)
         timer.join()
     message = str(caught.value)
     assert "perf_analyzer did not measure 'echo' at concurrency 2" in message

@@ -147,6 +147,19 @@ def test_an_export_cut_off_where_others_were_whole_is_an_error() -> None:
     assert "  Hint: look at what this model answers" in message
 
 
+def test_a_model_that_is_not_found_in_the_statistics_is_asked_for_once_more() -> None:
+    said = "failed to find the requested model version\n"
+    lost = replace(GOOD, csv="", stdout="", stderr=said, exit_code=99)
+    load_generator, runner = generator(lost, lost, GOOD)
+    load_generator.warm_up(Traffic(model="m"), LOAD, url="127.0.0.1:1", max_seconds=5)
+    assert record(load_generator).segment.sent_s.size > 0
+    assert runner.recorded == [False, True, True, True]
+    load_generator, runner = generator(lost)
+    with pytest.raises(LoadError, match=r"(?s)has not loaded this model.*requested model version"):
+        record(load_generator)
+    assert runner.recorded == [True, True]
+
+
 def test_a_run_in_which_the_clock_was_set_is_repeated() -> None:
     load_generator, runner = generator(GOOD, replace(GOOD, clock_step_s=-1.5), GOOD)
     assert record(load_generator).notes == ()
