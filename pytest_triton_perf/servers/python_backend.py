@@ -29,7 +29,8 @@ _ENDS = ("finalize", "__del__", "atexit", "tempfile", "open", "print", "stdout")
 """Words of a source whose process may have something to do at its end: clean up, write a buffer."""
 
 _STUB = "triton_python_backend_stub"
-_POLL_S = 0.02
+_KILLED_S = 5.0
+_POLL_S = 0.01
 
 
 def completion_args(repository: Path) -> list[str]:
@@ -74,12 +75,15 @@ def end_idle_stubs(server: "psutil.Process", model: str, readable: Callable[[str
     shared_memory = Path(f"/proc/{server.pid}/root/dev/shm")
     if not os.access(shared_memory, os.W_OK):
         return
+    ended = []
     for process, stub in _stubs(server):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             source = Path(readable(stub.source))
             if stub.model == model and not process.children() and _lacks(_ENDS, source):
                 process.kill()
+                ended.append(process)
                 (shared_memory / stub.region).unlink(missing_ok=True)
+    wait_ended(ended, _KILLED_S)
 
 
 def leaving(server: "psutil.Process", serves: Callable[[str], bool]) -> "list[psutil.Process]":
