@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from pytest_triton_perf.domain.budgets import Budget
@@ -44,13 +45,13 @@ class Run:
         """Model names, in order of first measurement."""
         return list(dict.fromkeys(sweep.model for sweep in self.sweeps))
 
-    @property
+    @cached_property
     def images(self) -> list[str]:
         """The images that were measured on, in order; none outside a container."""
         found = [*(s.image for s in self.sweeps), *(v.image for v in self.verdicts)]
         return list(dict.fromkeys(image for image in found if image is not None))
 
-    @property
+    @cached_property
     def configurations(self) -> dict[str, list[Sweep]]:
         """The sweeps of each variant on each image, by :meth:`configuration`, in order."""
         found: dict[str, list[Sweep]] = {}

@@ -186,6 +186,10 @@ _HINTS = (
         "check perf_analyzer_args={extra_args!r}",
     ),
     (
+        r"Stub process '.*' is not healthy",
+        "the process of the python model died: was it killed for want of memory?",
+    ),
+    (
         r"had error|Failed to retrieve results",
         "the model failed on a request: see the server's log",
     ),

@@ -195,8 +195,9 @@ def test_a_model_that_runs_out_of_memory_ends_its_sweep_and_the_next_test_goes_o
     (model / "1" / "model.py.eat").touch()
     assert run.wait(60) == 1
     text = docker_project.out()
-    print(text)
     assert "troubled_config_default at concurrency 2: perf_analyzer did not measure" in text
+    assert "died: was it killed for want of memory?" in text
+    assert "Stub process 'troubled_0' is not healthy" in text
     assert "Traceback" not in text
     assert docker_project.statuses() == {
         "test_first[default]": "passed",

@@ -87,6 +87,7 @@ def test_a_killed_model_shows_tritons_words_and_the_next_test_goes_on(project):
         [
             "*ERROR at setup of test_troubled*",
             "troubled_config_default at concurrency 1: perf_analyzer did not measure 'troubled' *",
+            "*Hint: the process of the python model died: was it killed for want of memory?",
             "*Stub process 'troubled_*' is not healthy*",
         ]
     )
