@@ -20,7 +20,7 @@ _SLOW_PERIOD_S = 0.25
 """How often is read what NVML itself renews no oftener than a few times a second."""
 
 _LISTING_SHARE = 0.001
-"""The part of one CPU core that listing the processes of the GPUs may take."""
+"""The part of one CPU core that may be spent on listing the GPUs' processes more often."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +91,8 @@ class NvmlProbe:
     ``gpus`` are the UUIDs of GPUs or MIG instances to watch, or ``"all"``. Without a GPU every
     reading says why all is missing.
 
-    Memory is read at every reading. So are the processes, unless this takes too much CPU time,
-    and the rest is read four times a second; what was not read is left out of a reading.
+    Memory is read at every reading, the rest four times a second, and the processes in between
+    as often as their cost allows; what was not read is left out of a reading.
     Utilisation is NVML's own mean over its last period (1/6 s to 1 s), so it lags. A MIG instance
     gives its memory and its processes alone.
 
@@ -148,10 +148,11 @@ class NvmlProbe:
             self._tree.check()
         draft = _Draft(gpus={uuid: {} for uuid in self._handles})
         self._add(MEMORY, draft)
-        if fresh or time.monotonic() >= self._slow_due:
+        slow = fresh or time.monotonic() >= self._slow_due
+        if slow:
             self._slow_due = time.monotonic() + _SLOW_PERIOD_S
             self._add_slow(draft)
-        if fresh or self._listed.due():
+        if slow or self._listed.due():
             self._listed.call(lambda: self._add_processes(draft))
         return Reading(gpus=draft.gpus, missing=draft.missing, notes=tuple(draft.notes))
 
