@@ -217,7 +217,7 @@ class NvmlProbe:
             listed, why = None, "the server's processes are not on this host"
             if self._tree is not None:
                 listed, why = self._ask(uuid, handle, PROCESSES)
-            own, others, why = self._sorted(listed, why)
+            own, others, why = self._attributed(listed, why)
             gpu["other_processes"] = None if others is None else len(others)
             gpu["process_memory_mb"] = None if own is None else sum(own) / MB
             if others:
@@ -231,7 +231,7 @@ class NvmlProbe:
                     f"the whole device, its other users included: {why}"
                 )
 
-    def _sorted(
+    def _attributed(
         self, listed: "list[Any] | None", why: str
     ) -> "tuple[list[int] | None, list[int] | None, str]":
         """Bytes of the server's processes and the pids of others, of a list of NVML's.
@@ -243,14 +243,11 @@ class NvmlProbe:
             return None, None, why
         own = [process.usedGpuMemory for process in listed if tree.holds(process.pid)]
         if not own and not self._sees_host_pids:
-            return (
-                None,
-                None,
-                (
-                    "NVML lists processes by their pid on the host, and this is a container; "
-                    "--pid=host lets it tell them apart"
-                ),
+            why = (
+                "NVML lists processes by their pid on the host, and this is a container; "
+                "--pid=host lets it tell them apart"
             )
+            return None, None, why
         others = [process.pid for process in listed if tree.holds(process.pid) is False]
         # Drivers in containers list a process with no memory.
         if not all(own):
