@@ -16,7 +16,7 @@ from pytest_triton_perf.probes.process import DearCall, ProcessTree
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 """A constant of the kernel (``PROC_PID_INIT_INO``)."""
 
-_SLOW_PERIOD_S = 0.25
+_SLOW_PERIOD_S = 0.4
 """How often is read what NVML itself renews no oftener than a few times a second."""
 
 _LISTING_SHARE = 0.001
@@ -45,7 +45,7 @@ def find_gpus() -> list[GpuInfo]:
                 GpuInfo(
                     uuid=uuid,
                     name=pynvml.nvmlDeviceGetName(handle),
-                    memory_total_mb=memory_info(handle).total / MB,
+                    memory_total_mb=memory_info(pynvml, handle).total / MB,
                 )
                 for uuid, handle in _devices().items()
             ]
@@ -91,7 +91,7 @@ class NvmlProbe:
     ``gpus`` are the UUIDs of GPUs or MIG instances to watch, or ``"all"``. Without a GPU every
     reading says why all is missing.
 
-    Memory is read at every reading, the rest four times a second, and the processes in between
+    Memory is read at every reading, the rest every 0.4 s, and the processes in between
     as often as their cost allows; what was not read is left out of a reading.
     Utilisation is NVML's own mean over its last period (1/6 s to 1 s), so it lags. A MIG instance
     gives its memory and its processes alone.
@@ -107,6 +107,8 @@ class NvmlProbe:
     def __init__(self, pid: int | None, gpus: Literal["all"] | Sequence[str] = "all") -> None:
         import pynvml
 
+        # Looking the module up for each figure would cost a part of what asking NVML does.
+        self._nvml: Any = pynvml
         self._tree = None if pid is None else ProcessTree(pid)
         self._sees_host_pids = _in_initial_pid_namespace()
         self._handles: dict[str, Any] = {}
@@ -144,12 +146,12 @@ class NvmlProbe:
         """
         if self._absent:
             return Reading(missing=dict.fromkeys(self.metrics, self._absent))
-        if self._tree is not None:
-            self._tree.check()
         draft = _Draft(gpus={uuid: {} for uuid in self._handles})
         self._add(MEMORY, draft)
         slow = fresh or time.monotonic() >= self._slow_due
         if slow:
+            if self._tree is not None:
+                self._tree.check()
             self._slow_due = time.monotonic() + _SLOW_PERIOD_S
             self._add_slow(draft)
         if slow or self._listed.due():
@@ -175,21 +177,20 @@ class NvmlProbe:
         """
         if (why := self._refused.get((uuid, figure.key))) is not None:
             return None, why
-        import pynvml
-
+        nvml = self._nvml
         try:
-            return figure.question(handle), ""
-        except pynvml.NVMLError as error:
+            return figure.question(nvml, handle), ""
+        except nvml.NVMLError as error:
             if error.value in _lost():
                 raise SourceLost(
                     f"GPU {uuid} no longer answers (NVML: {error}); see the Xid lines of dmesg"
                 ) from error
             why = f"GPU {uuid}: NVML says {str(error)!r}"
-            if error.value == pynvml.NVML_ERROR_FUNCTION_NOT_FOUND:
+            if error.value == nvml.NVML_ERROR_FUNCTION_NOT_FOUND:
                 why = f"GPU {uuid}: this NVIDIA driver is too old to tell"
-            elif error.value == pynvml.NVML_ERROR_NOT_SUPPORTED and uuid.startswith("MIG-"):
+            elif error.value == nvml.NVML_ERROR_NOT_SUPPORTED and uuid.startswith("MIG-"):
                 why = f"GPU {uuid}: NVML does not tell it of a MIG instance"
-            elif error.value != pynvml.NVML_ERROR_NOT_SUPPORTED:
+            elif error.value != nvml.NVML_ERROR_NOT_SUPPORTED:
                 return None, why
             self._refused[uuid, figure.key] = why
             return None, why
