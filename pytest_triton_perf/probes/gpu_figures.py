@@ -1,4 +1,8 @@
-"""The figures that NVML gives of a GPU, each with its question; units are converted here, once."""
+"""The figures that NVML gives of a GPU, each with its question; units are converted here, once.
+
+A question is put to ``nvml``, the module ``pynvml``, and the handle of a GPU. It raises
+``pynvml.NVMLError`` where the GPU does not give the figure.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,80 +13,61 @@ MB = 10**6
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One figure of a GPU: its key in a reading, the question to a handle, the metric it is for.
-
-    A question raises ``pynvml.NVMLError`` where the GPU does not give the figure.
-    """
+    """One figure of a GPU: its key in a reading, the question, the metric that it is for."""
 
     key: str
-    question: Callable[[Any], Any]
+    question: Callable[[Any, Any], Any]
     metric: str | None = None
 
 
-def memory_info(handle: Any) -> Any:
+def memory_info(nvml: Any, handle: Any) -> Any:
     """``used`` as nvidia-smi shows it; drivers before 510 count what they reserve as used."""
-    import pynvml
-
     try:
-        return pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2)
-    except pynvml.NVMLError_FunctionNotFound:
-        return pynvml.nvmlDeviceGetMemoryInfo(handle)
+        return nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2)
+    except nvml.NVMLError_FunctionNotFound:
+        return nvml.nvmlDeviceGetMemoryInfo(handle)
 
 
-def _used_mb(handle: Any) -> float:
-    return float(memory_info(handle).used / MB)
+def _used_mb(nvml: Any, handle: Any) -> float:
+    return float(memory_info(nvml, handle).used / MB)
 
 
-def _utilization_pct(handle: Any) -> float:
-    import pynvml
-
-    return float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+def _processes(nvml: Any, handle: Any) -> Any:
+    return nvml.nvmlDeviceGetComputeRunningProcesses_v3(handle)
 
 
-def _power_w(handle: Any) -> float:
-    import pynvml
-
-    return float(pynvml.nvmlDeviceGetPowerUsage(handle) / 1000)
+def _utilization_pct(nvml: Any, handle: Any) -> float:
+    return float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
 
 
-def _energy_j(handle: Any) -> float:
-    import pynvml
-
-    return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000)
+def _power_w(nvml: Any, handle: Any) -> float:
+    return float(nvml.nvmlDeviceGetPowerUsage(handle) / 1000)
 
 
-def _temperature_c(handle: Any) -> float:
-    import pynvml
-
-    return float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
+def _energy_j(nvml: Any, handle: Any) -> float:
+    return float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000)
 
 
-def _sm_clock_mhz(handle: Any) -> float:
-    import pynvml
-
-    return float(pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM))
+def _temperature_c(nvml: Any, handle: Any) -> float:
+    return float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
 
 
-def _throttle_reasons(handle: Any) -> str:
+def _sm_clock_mhz(nvml: Any, handle: Any) -> float:
+    return float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM))
+
+
+def _throttle_reasons(nvml: Any, handle: Any) -> str:
     """Why the clocks are below what they could be; idling and set clocks are no reasons."""
-    import pynvml
-
-    bits = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
+    bits = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
     reasons = {
-        pynvml.nvmlClocksThrottleReasonSwPowerCap: "power limit",
-        pynvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown: "power brake of the machine",
-        pynvml.nvmlClocksThrottleReasonSwThermalSlowdown: "temperature",
-        pynvml.nvmlClocksThrottleReasonHwThermalSlowdown: "temperature (hardware slowdown)",
-        pynvml.nvmlClocksThrottleReasonHwSlowdown: "hardware slowdown",
-        pynvml.nvmlClocksThrottleReasonSyncBoost: "sync boost with other GPUs",
+        nvml.nvmlClocksThrottleReasonSwPowerCap: "power limit",
+        nvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown: "power brake of the machine",
+        nvml.nvmlClocksThrottleReasonSwThermalSlowdown: "temperature",
+        nvml.nvmlClocksThrottleReasonHwThermalSlowdown: "temperature (hardware slowdown)",
+        nvml.nvmlClocksThrottleReasonHwSlowdown: "hardware slowdown",
+        nvml.nvmlClocksThrottleReasonSyncBoost: "sync boost with other GPUs",
     }
     return ", ".join(words for bit, words in reasons.items() if bits & bit)
-
-
-def _processes(handle: Any) -> Any:
-    import pynvml
-
-    return pynvml.nvmlDeviceGetComputeRunningProcesses_v3(handle)
 
 
 MEMORY = Figure(key="memory_mb", question=_used_mb, metric="gpu_memory_mb")

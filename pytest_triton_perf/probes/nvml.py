@@ -16,11 +16,11 @@ from pytest_triton_perf.probes.process import DearCall, ProcessTree
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 """A constant of the kernel (``PROC_PID_INIT_INO``)."""
 
-_SLOW_PERIOD_S = 0.25
+_SLOW_PERIOD_S = 0.4
 """How often is read what NVML itself renews no oftener than a few times a second."""
 
 _LISTING_SHARE = 0.001
-"""The part of one CPU core that listing the processes of the GPUs may take."""
+"""The part of one CPU core that may be spent on listing the GPUs' processes more often."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ def find_gpus() -> list[GpuInfo]:
                 GpuInfo(
                     uuid=uuid,
                     name=pynvml.nvmlDeviceGetName(handle),
-                    memory_total_mb=memory_info(handle).total / MB,
+                    memory_total_mb=memory_info(pynvml, handle).total / MB,
                 )
                 for uuid, handle in _devices().items()
             ]
@@ -91,8 +91,8 @@ class NvmlProbe:
     ``gpus`` are the UUIDs of GPUs or MIG instances to watch, or ``"all"``. Without a GPU every
     reading says why all is missing.
 
-    Memory is read at every reading. So are the processes, unless this takes too much CPU time,
-    and the rest is read four times a second; what was not read is left out of a reading.
+    Memory is read at every reading, the rest every 0.4 s, and the processes in between
+    as often as their cost allows; what was not read is left out of a reading.
     Utilisation is NVML's own mean over its last period (1/6 s to 1 s), so it lags. A MIG instance
     gives its memory and its processes alone.
 
@@ -107,6 +107,8 @@ class NvmlProbe:
     def __init__(self, pid: int | None, gpus: Literal["all"] | Sequence[str] = "all") -> None:
         import pynvml
 
+        # Looking the module up for each figure would cost a part of what asking NVML does.
+        self._nvml: Any = pynvml
         self._tree = None if pid is None else ProcessTree(pid)
         self._sees_host_pids = _in_initial_pid_namespace()
         self._handles: dict[str, Any] = {}
@@ -144,14 +146,15 @@ class NvmlProbe:
         """
         if self._absent:
             return Reading(missing=dict.fromkeys(self.metrics, self._absent))
-        if self._tree is not None:
-            self._tree.check()
         draft = _Draft(gpus={uuid: {} for uuid in self._handles})
         self._add(MEMORY, draft)
-        if fresh or time.monotonic() >= self._slow_due:
+        slow = fresh or time.monotonic() >= self._slow_due
+        if slow:
+            if self._tree is not None:
+                self._tree.check()
             self._slow_due = time.monotonic() + _SLOW_PERIOD_S
             self._add_slow(draft)
-        if fresh or self._listed.due():
+        if slow or self._listed.due():
             self._listed.call(lambda: self._add_processes(draft))
         return Reading(gpus=draft.gpus, missing=draft.missing, notes=tuple(draft.notes))
 
@@ -174,21 +177,20 @@ class NvmlProbe:
         """
         if (why := self._refused.get((uuid, figure.key))) is not None:
             return None, why
-        import pynvml
-
+        nvml = self._nvml
         try:
-            return figure.question(handle), ""
-        except pynvml.NVMLError as error:
+            return figure.question(nvml, handle), ""
+        except nvml.NVMLError as error:
             if error.value in _lost():
                 raise SourceLost(
                     f"GPU {uuid} no longer answers (NVML: {error}); see the Xid lines of dmesg"
                 ) from error
             why = f"GPU {uuid}: NVML says {str(error)!r}"
-            if error.value == pynvml.NVML_ERROR_FUNCTION_NOT_FOUND:
+            if error.value == nvml.NVML_ERROR_FUNCTION_NOT_FOUND:
                 why = f"GPU {uuid}: this NVIDIA driver is too old to tell"
-            elif error.value == pynvml.NVML_ERROR_NOT_SUPPORTED and uuid.startswith("MIG-"):
+            elif error.value == nvml.NVML_ERROR_NOT_SUPPORTED and uuid.startswith("MIG-"):
                 why = f"GPU {uuid}: NVML does not tell it of a MIG instance"
-            elif error.value != pynvml.NVML_ERROR_NOT_SUPPORTED:
+            elif error.value != nvml.NVML_ERROR_NOT_SUPPORTED:
                 return None, why
             self._refused[uuid, figure.key] = why
             return None, why
@@ -216,7 +218,7 @@ class NvmlProbe:
             listed, why = None, "the server's processes are not on this host"
             if self._tree is not None:
                 listed, why = self._ask(uuid, handle, PROCESSES)
-            own, others, why = self._sorted(listed, why)
+            own, others, why = self._attributed(listed, why)
             gpu["other_processes"] = None if others is None else len(others)
             gpu["process_memory_mb"] = None if own is None else sum(own) / MB
             if others:
@@ -230,7 +232,7 @@ class NvmlProbe:
                     f"the whole device, its other users included: {why}"
                 )
 
-    def _sorted(
+    def _attributed(
         self, listed: "list[Any] | None", why: str
     ) -> "tuple[list[int] | None, list[int] | None, str]":
         """Bytes of the server's processes and the pids of others, of a list of NVML's.
@@ -242,14 +244,11 @@ class NvmlProbe:
             return None, None, why
         own = [process.usedGpuMemory for process in listed if tree.holds(process.pid)]
         if not own and not self._sees_host_pids:
-            return (
-                None,
-                None,
-                (
-                    "NVML lists processes by their pid on the host, and this is a container; "
-                    "--pid=host lets it tell them apart"
-                ),
+            why = (
+                "NVML lists processes by their pid on the host, and this is a container; "
+                "--pid=host lets it tell them apart"
             )
+            return None, None, why
         others = [process.pid for process in listed if tree.holds(process.pid) is False]
         # Drivers in containers list a process with no memory.
         if not all(own):

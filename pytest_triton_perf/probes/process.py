@@ -198,7 +198,7 @@ class ProcessProbe:
     """
 
     name = "/proc"
-    period_s = 0.1
+    period_s = 0.2
     metrics: tuple[str, ...] = PROCESS_METRICS
 
     def __init__(self, pid: int) -> None:
@@ -220,6 +220,8 @@ class ProcessProbe:
         now = time.monotonic()
         for member in self._members.values():
             stat = member.stat.read()
+            if stat is None or stat.ended:
+                self._tree.check()  # a sum without the root would be no figure
             if stat is None:
                 continue
             cpu_s += stat.cpu_s
@@ -227,8 +229,6 @@ class ProcessProbe:
                 continue
             memory += max(0, member.size + stat.rss - member.rss)
             proportional = proportional and member.proportional
-        # A root that ended while it was read would leave a sum without it.
-        self._tree.check()
         return Reading(
             cpu_memory_mb=memory / _MB,
             cpu_utilization_pct=self._utilization(now, cpu_s),
@@ -256,6 +256,7 @@ class ProcessProbe:
                 try:
                     member = _Member(process=process, stat=_StatFile(process.pid))
                 except OSError:  # it has ended
+                    self._tree.check()
                     continue
                 self._members[process] = member
                 _measure_size(member)

@@ -39,7 +39,6 @@ _MISSED = 0.1
 _PATIENCE_S = 5.0
 """How long a probe may hang before the caller goes on without it."""
 
-
 _DERIVED = "gpu_memory_delta_mb"
 """No probe reads it: ``over_idle`` finds it, or says why not."""
 
@@ -255,13 +254,15 @@ class Sampler:
         """Notes on the samples of an interval that are missing."""
         name, notes = source.probe.name, []
         hangs = [*source.hangs]
-        if source.reading_since is not None:
-            hangs.append((source.reading_since, time.monotonic()))
+        # The thread sets it without the lock.
+        if (since := source.reading_since) is not None:
+            hangs.append((since, time.monotonic()))
         for since, until in hangs:
             if until - since > _HANG_S and since <= end and until >= start:
                 notes.append(f"{name} hung for {until - since:.1f} s, and was not read meanwhile")
         expected = int((end - start) / source.probe.period_s)
-        if taken < (1 - _MISSED) * expected:
+        # One may be missing at an end of the interval, where it came a little late.
+        if taken + 1 < (1 - _MISSED) * expected:
             dear = source.debt_s > _CREDIT_S
             notes.append(
                 f"only {taken} of {expected} readings of {name} were taken, and a short peak may "

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from pytest_triton_perf.errors import LoadError, MissingPartError, ServerError, 
 from pytest_triton_perf.load.base import Traffic
 from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer
 from pytest_triton_perf.load.runner import ToolboxRunner
+from pytest_triton_perf.probes.process import ProcessProbe, ProcessTree
 from pytest_triton_perf.servers import engine
 from pytest_triton_perf.servers.base import ServerSpec
 from pytest_triton_perf.servers.containers import Container, ContainerPlan, sdk_image_of
@@ -124,6 +126,25 @@ def test_models_are_served_and_can_be_measured_here(server):
     x.set_data_from_numpy(np.full((1, 4), 3, np.float32))
     assert server.client.infer("echo", [x]).as_numpy("Y").tolist() == [[3, 3, 3, 3]]
     assert "tritonserver" in Path(f"/proc/{server.pid}/cmdline").read_text()
+
+
+def test_the_processes_in_the_container_are_measured_from_here(server):
+    server.load(variant("echo"))
+    stubs = [
+        process.pid
+        for process in ProcessTree(server.pid).processes(fresh=True)
+        if "stub" in process.name()
+    ]
+    assert len(stubs) == 1
+    reading = ProcessProbe(server.pid).read(fresh=True)
+    assert reading.notes == ()
+
+    def proportional_mb(pid):
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        return int(re.search(r"(?m)^Pss:\s+(\d+) kB", text)[1]) * 1024 / 1e6
+
+    expected = sum(map(proportional_mb, [server.pid, *stubs]))
+    assert reading.cpu_memory_mb == pytest.approx(expected, rel=0.05)
 
 
 def test_a_refused_variant_is_told_with_tritons_reason(server, repository):

@@ -78,6 +78,8 @@ def test_a_sweep_has_the_shape_that_it_has_locally(docker_project, image):
     levels = [(m["variant"], m["concurrency"]) for m in run["measurements"]]
     assert len(levels) == 4
     assert all(m["cpu_memory_mb"] > 0 for m in run["measurements"])
+    assert all(m["cpu_utilization_pct"] > 10 for m in run["measurements"])
+    assert not any("resident" in note for m in run["measurements"] for note in m["notes"])
     assert {v["status"] for v in run["verdicts"]} == {"passed"}
     assert {m["image"] for m in run["measurements"]} == {v["image"] for v in run["verdicts"]}
     server, load = run["environment"]["server"], run["environment"]["load_generator"]

@@ -251,3 +251,34 @@ def test_workers_take_turns_and_the_controller_writes_one_report(project):
         "add_sub_config_default",
     ]
     assert len(data["verdicts"]) == 3
+
+
+def test_ram_and_cpu_time_agree_with_proc(project):
+    project.tests(
+        """
+        import os, re
+        from pathlib import Path
+
+        import psutil
+        import pytest
+
+        @pytest.mark.perf_sweep(
+            model="add_sub", concurrency=2, variants={"instance_group.count": [2]}
+        )
+        @pytest.mark.perf_budget(max_cpu_utilization_pct=100 * os.cpu_count())
+        def test_add_sub(triton_sweep, triton_server):
+            def proportional_mb(pid):
+                text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+                return int(re.search(r"(?m)^Pss: *([0-9]+) kB", text)[1]) * 1024 / 1e6
+
+            root = psutil.Process(triton_server.pid)
+            tree = [root, *root.children(recursive=True)]
+            assert len([p for p in tree if "stub" in p.name()]) == 2
+            expected = sum(proportional_mb(process.pid) for process in tree)
+            level = triton_sweep.levels[0]
+            assert level.cpu_memory_mb == pytest.approx(expected, rel=0.05)
+            assert level.cpu_utilization_pct > 10
+        """
+    )
+    result = project.run()
+    result.assert_outcomes(passed=1)

@@ -17,6 +17,8 @@
  *   throttle DEVICE BITS
  *   process DEVICE PID BYTES             BYTES -1: "not available", as without permission;
  *                                        the last line of a PID counts
+ *   process DEVICE NAME BYTES            the child of the asking process with that name, while
+ *                                        there is one
  *   error FUNCTION DEVICE CODE AFTER     the (AFTER+1)th and later calls give CODE
  *   hang FUNCTION DEVICE SECONDS AFTER   the (AFTER+1)th call takes so long
  *
@@ -26,11 +28,13 @@
  *
  * Build: gcc -shared -fPIC -Wl,-soname,libnvidia-ml.so.1 -o libnvidia-ml.so.1 fake_nvml.c
  */
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6 };
 enum { INSUFFICIENT_SIZE = 7, UNKNOWN = 999 };
@@ -52,6 +56,7 @@ typedef struct {
     long long energy_milliwatts;
     unsigned processes;
     Process process[MAX_PROCESSES];
+    char process_name[MAX_PROCESSES][16]; /* empty where the script gives the pid */
 } Device;
 
 typedef struct { unsigned device; double at; unsigned long long bytes; } Step;
@@ -88,18 +93,22 @@ static void add_device(int parent, const char *uuid, unsigned long long total, c
     if (parent >= 0) devices[parent].mig = 1;
 }
 
-static void add_process(Device *device, unsigned pid, long long bytes) {
-    unsigned i = 0;
-    while (i < device->processes && device->process[i].pid != pid) i++;
+static void add_process(Device *device, const char *who, long long bytes) {
+    unsigned i = 0, pid = (unsigned)strtoul(who, NULL, 10);
+    const char *name = pid ? "" : who;
+    while (i < device->processes
+           && (device->process[i].pid != pid || strcmp(device->process_name[i], name)))
+        i++;
     if (i == MAX_PROCESSES) return;
     if (i == device->processes) device->processes++;
+    snprintf(device->process_name[i], sizeof device->process_name[i], "%s", name);
     /* -1 is NVML's NOT_AVAILABLE */
     device->process[i] = (Process){pid, (unsigned long long)bytes, 0xFFFFFFFFu, 0xFFFFFFFFu};
 }
 
 static void statement(const char *line) {
     char word[64], text[96];
-    unsigned d, number;
+    unsigned d;
     unsigned long long total;
     long long a, b;
     double at;
@@ -114,8 +123,8 @@ static void statement(const char *line) {
         devices[d].mig = 1;
     else if (sscanf(line, "memory %u %lf %lld", &d, &at, &a) == 3 && step_count < MAX_STEPS)
         steps[step_count++] = (Step){d, at, (unsigned long long)a};
-    else if (sscanf(line, "process %u %u %lld", &d, &number, &a) == 3 && d < count)
-        add_process(&devices[d], number, a);
+    else if (sscanf(line, "process %u %15s %lld", &d, word, &a) == 3 && d < count)
+        add_process(&devices[d], word, a);
     else if (sscanf(line, "energy %u %lld %lld", &d, &a, &b) == 3 && d < count) {
         devices[d].value[ENERGY] = a;
         devices[d].energy_milliwatts = b;
@@ -308,15 +317,46 @@ int nvmlDeviceGetMemoryInfo_v2(Device *device, MemoryV2 *memory) {
     return result;
 }
 
+static int is_child(const char *pid, const char *name) {
+    char path[300], comm[16] = "", state = 'Z';
+    int parent = 0;
+    FILE *file;
+    snprintf(path, sizeof path, "/proc/%s/stat", pid);
+    if (!strtoul(pid, NULL, 10) || !(file = fopen(path, "r"))) return 0;
+    if (fscanf(file, "%*d (%15[^)]) %c %d", comm, &state, &parent) != 3) parent = 0;
+    fclose(file);
+    return parent == getpid() && state != 'Z' && !strcmp(comm, name);
+}
+
+/* The pid of our child of that name; 0 where there is none. */
+static unsigned child(const char *name) {
+    static char found[256]; /* the last answer, since looking for it is slow */
+    DIR *folder;
+    struct dirent *entry;
+    if (!is_child(found, name)) {
+        *found = 0;
+        folder = opendir("/proc");
+        while (folder && !*found && (entry = readdir(folder)))
+            if (is_child(entry->d_name, name)) snprintf(found, sizeof found, "%s", entry->d_name);
+        if (folder) closedir(folder);
+    }
+    return (unsigned)strtoul(found, NULL, 10);
+}
+
 int nvmlDeviceGetComputeRunningProcesses_v3(Device *device, unsigned *number, Process *list) {
     /* pynvml asks twice, for the size and for the list; it is one call to the script. */
     int result = list ? SUCCESS : play(PROCESSES, device);
-    unsigned room = *number;
+    unsigned room = *number, listed = 0;
     *number = device->processes;
     if (result != SUCCESS) return result;
     if (device->processes == 0) return SUCCESS;
     if (!list || room < device->processes) return INSUFFICIENT_SIZE;
-    memcpy(list, device->process, device->processes * sizeof *list);
+    for (unsigned i = 0; i < device->processes; i++) {
+        list[listed] = device->process[i];
+        if (*device->process_name[i]) list[listed].pid = child(device->process_name[i]);
+        listed += list[listed].pid != 0;
+    }
+    *number = listed;
     return SUCCESS;
 }
 #endif

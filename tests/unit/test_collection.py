@@ -61,6 +61,11 @@ def dynamic(repository: Path) -> None:
             "max_gpu_memory_mb cannot be measured: --triton-gpus=none",
         ),
         (
+            "model='add_sub', concurrency=1",
+            "max_energy_per_inference_j=5",
+            "max_energy_per_inference_j cannot be measured: --triton-gpus=none",
+        ),
+        (
             "model='add_sub', concurrency=1, variants={'max_bach_size': [8]}",
             "",
             "model 'add_sub': max_bach_size: * has no field * (did you mean 'max_batch_size'?)*",
@@ -270,6 +275,11 @@ def test_remote_mode_needs_no_repository_and_starts_nothing_at_collection(collec
             "model='m', concurrency=1",
             "max_gpu_memory_mb=5",
             "max_gpu_memory_mb cannot be measured: with --triton-launch=remote the server's *",
+        ),
+        (
+            "model='m', concurrency=1",
+            "max_cpu_utilization_pct=5",
+            "max_cpu_utilization_pct cannot be measured: with --triton-launch=remote the *",
         ),
         (
             "model='m', concurrency=1",

@@ -7,15 +7,13 @@ Each test runs its Python code in a process of its own: the dynamic linker finds
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-SOURCE = Path(__file__).parents[1] / "nvml" / "fake_nvml.c"
+from scripted_nvml import build_library
 
 NO_DRIVER = "no NVIDIA driver: libnvidia-ml.so.1 was not found"
 GPU_METRICS = (
@@ -68,29 +66,10 @@ def show(*values):
 """
 
 
-def build(folder: Path, *flags: str) -> Path:
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        problem = "needs a C compiler (apt-get install gcc) to build the scripted NVML library"
-        if os.environ.get("CI"):
-            pytest.fail(problem)
-        pytest.skip(problem)
-    subprocess.run(
-        [
-            compiler, "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC",
-            "-Wl,-soname,libnvidia-ml.so.1", *flags,
-            "-o", folder / "libnvidia-ml.so.1", SOURCE,
-        ],
-        check=True,
-        timeout=60,
-    )  # fmt: skip
-    return folder
-
-
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the scripted library."""
-    return build(tmp_path_factory.mktemp("nvml"))
+    return build_library(tmp_path_factory.mktemp("nvml"))
 
 
 def run(folder: Path, script: str, code: str, tmp_path: Path, *wrap: str) -> Any:
@@ -296,7 +275,7 @@ def test_an_old_driver_gives_the_memory_of_the_device_and_says_what_it_cannot(
     tmp_path: Path,
 ) -> None:
     code = "show(*find_gpus(), NvmlProbe(pid, ['GPU-a']).read())"
-    *gpus, reading = run(build(tmp_path, "-DOLD_DRIVER"), TWO_GPUS, code, tmp_path)
+    *gpus, reading = run(build_library(tmp_path, "-DOLD_DRIVER"), TWO_GPUS, code, tmp_path)
     assert [gpu["uuid"] for gpu in gpus] == ["GPU-a", "GPU-b"]
     assert reading["gpus"]["GPU-a"]["memory_mb"] == 3000
     assert reading["gpus"]["GPU-a"]["energy_j"] is None
@@ -334,6 +313,18 @@ def test_of_a_gpu_with_mig_its_instances_are_the_devices(library: Path, tmp_path
         {"uuid": "GPU-b", "name": "NVIDIA Fake 16GB", "memory_total_mb": 16000},
         "",
     ]
+
+
+def test_doctor_names_the_instances(library: Path, tmp_path: Path) -> None:
+    code = """
+from pytest_triton_perf.doctor import examine
+show(*(check for check in examine() if check.part == "GPU"))
+"""
+    (check,) = run(library, MIG, code, tmp_path)
+    assert check["found"] == (
+        "3: NVIDIA Fake 80GB MIG 1g.10gb (MIG-1), NVIDIA Fake 80GB MIG 2g.20gb (MIG-2), "
+        "NVIDIA Fake 16GB (GPU-b); driver 550.54.15"
+    )
 
 
 def test_a_mig_instance_has_its_memory_and_says_what_it_lacks(
