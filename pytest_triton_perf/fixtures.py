@@ -35,22 +35,29 @@ def compose(settings: "Settings", progress: "Progress") -> "PerfSession":
     from pytest_triton_perf.environment import describe
     from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer
     from pytest_triton_perf.probes.base import Probe, Unseen
+    from pytest_triton_perf.probes.cross_check import CrossCheck
     from pytest_triton_perf.probes.nvml import NvmlProbe
     from pytest_triton_perf.probes.process import ProcessProbe
     from pytest_triton_perf.probes.sampler import Sampler
+    from pytest_triton_perf.probes.triton_metrics import MetricsEndpoint, TritonMetricsProbe
+    from pytest_triton_perf.probes.watch import Watch
     from pytest_triton_perf.servers.remote import UNSEEN
     from pytest_triton_perf.session import PerfSession
 
-    def watch(server: "RunningServer") -> Sampler:
+    def watch(server: "RunningServer") -> Watch:
+        if settings.metrics is not None:
+            endpoint = TritonMetricsProbe(settings.metrics)
+            return Watch(Sampler([endpoint]), reviewer=endpoint, ours=False)
         if settings.remote is not None:
-            return Sampler([Unseen(UNSEEN)])
+            return Watch(Sampler([Unseen(UNSEEN)]), ours=False)
         gpus = () if settings.gpus == "none" else settings.gpus
         processes: Probe = (
             Unseen("the server's processes are not on this host", PROCESS_METRICS)
             if server.pid is None
             else ProcessProbe(server.pid)
         )
-        return Sampler([NvmlProbe(server.pid, gpus), processes])
+        cross_check = CrossCheck(MetricsEndpoint.at(server.metrics_url))
+        return Watch(Sampler([NvmlProbe(server.pid, gpus), processes]), reviewer=cross_check)
 
     launcher, runner = _launcher_and_runner(settings, progress)
     generator = PerfAnalyzer(runner)

@@ -4,10 +4,11 @@ The exit status and the files are decided in ``pytest_sessionfinish``; the termi
 prints what was decided.
 """
 
+import functools
 import os
 import signal
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -18,12 +19,14 @@ import pytest
 from pytest_triton_perf.collection import PERF_TEST, prepare
 from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.explain import explain_verdict, verdict_text
+from pytest_triton_perf.domain.metrics import METRICS
 from pytest_triton_perf.domain.names import listed
 from pytest_triton_perf.domain.results import Run, from_json, merge, to_json
 from pytest_triton_perf.domain.sweeps import Sweep
 from pytest_triton_perf.domain.verdicts import Verdict
 from pytest_triton_perf.errors import TritonPerfError, UsageError
 from pytest_triton_perf.fixtures import PERF_SESSION, compose
+from pytest_triton_perf.probes.triton_metrics import ASK_S, EndpointError
 from pytest_triton_perf.progress import Progress
 from pytest_triton_perf.servers.remote import UNSEEN
 from pytest_triton_perf.settings import Settings
@@ -89,7 +92,8 @@ class Lifecycle:
 
     def _why_unmeasurable(self, budget: Budget) -> str | None:
         if self._settings.remote is not None and budget.metric.source in ("gpu", "process"):
-            return f"{budget.name} cannot be measured: {UNSEEN}"
+            why = self._not_seen_from_here.get(budget.metric.name)
+            return f"{budget.name} cannot be measured: {why}" if why else None
         if budget.metric.source != "gpu":
             return None
         if self._settings.gpus == "none":
@@ -98,6 +102,20 @@ class Lifecycle:
 
         why = why_no_gpu()
         return f"{budget.name} cannot be measured here: {why}" if why else None
+
+    @functools.cached_property
+    def _not_seen_from_here(self) -> Mapping[str, str]:
+        """Why metrics of a remote server's machine cannot be measured, by metric name."""
+        if self._settings.metrics is None:
+            hint = "; for GPU metrics, --triton-metrics-url=host:8002 names Triton's own"
+            return {
+                metric.name: f"{UNSEEN}{hint if metric.source == 'gpu' else ''}"
+                for metric in METRICS.values()
+            }
+        try:
+            return self._settings.metrics.ask(ASK_S).missing
+        except EndpointError as error:
+            return dict.fromkeys(METRICS, str(error))
 
     # -- running
 

@@ -15,27 +15,27 @@ from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.domain.verdicts import Verdict, judge
 from pytest_triton_perf.errors import LoadError, ServerError, TritonPerfError
 from pytest_triton_perf.load.base import LoadGenerator, LoadReport
-from pytest_triton_perf.probes.base import Reading, over_idle, totals
-from pytest_triton_perf.probes.sampler import Sampler
+from pytest_triton_perf.probes.base import Reading, totals
+from pytest_triton_perf.probes.recorder import MemoryRecorder
+from pytest_triton_perf.probes.watch import Watch
 from pytest_triton_perf.progress import Progress
 from pytest_triton_perf.servers.base import Launcher, RunningServer, ServerSpec, tail
 
 
 @dataclass(kw_only=True)
 class _Watched:
-    """The running server, what watches it, and what it took before any model was loaded."""
+    """The running server, and what watches it."""
 
     spec: ServerSpec
     server: RunningServer
-    sampler: Sampler
-    idle: Reading
+    watch: Watch
 
 
 class PerfSession:
     """What the tests of one pytest process share: one server at a time, and the results.
 
     The concrete parts come from ``fixtures.compose``; only their protocols are known here.
-    ``watch`` makes the sampler for a server, ``turn`` is held while a sweep is measured, and
+    ``watch`` makes what watches a server, ``turn`` is held while a sweep is measured, and
     ``max_seconds`` is the measuring time of one sweep.
     """
 
@@ -44,7 +44,7 @@ class PerfSession:
         *,
         launcher: Launcher,
         generator: LoadGenerator,
-        watch: Callable[[RunningServer], Sampler],
+        watch: Callable[[RunningServer], Watch],
         turn: contextlib.AbstractContextManager[Any],
         max_seconds: float,
         environment: Mapping[str, Any],
@@ -82,21 +82,22 @@ class PerfSession:
         try:
             with self._turn:
                 watched = self._watched(test.server)
-                self._progress.step(f"loading {test.variant.name}")
-                config = watched.server.load(test.variant)
-                # The variant's processes are known from here on, and counted in its first level.
-                watched.sampler.read_now()
-                served = replace(test.variant, config=config)
-                self._sweeps[test.nodeid] = sweep = _sweep(test, served, measured)
-                for measurement in self._levels(test, watched):
-                    measured.append(measurement)
+                with self._recorded(test, watched.watch) as recorder:
+                    self._progress.step(f"loading {test.variant.name}")
+                    with recorder.phase("load"):
+                        config = watched.server.load(test.variant)
+                    watched.watch.look_again()
+                    served = replace(test.variant, config=config)
+                    self._sweeps[test.nodeid] = _sweep(test, served, measured)
+                    for measurement in self._levels(test, watched, recorder):
+                        measured.append(measurement)
         except TritonPerfError as error:
             self._why_not[test.nodeid] = str(error).partition("\n")[0]
             raise
         finally:
             self._progress.dropped(len(test.sweep.loads) - len(measured))
             self._progress.clear()
-        return sweep
+        return self._sweeps[test.nodeid]
 
     def judge(self, test: PerfTest) -> list[tuple[Verdict, Sweep]]:
         """The verdict on each budget of a test, with the sweep it rests on."""
@@ -132,7 +133,7 @@ class PerfSession:
     def begin_stop(self) -> None:
         """Ask the server to end without waiting for it."""
         if self._current is not None:
-            self._current.sampler.stop()
+            self._current.watch.stop()
             self._current.server.begin_stop()
 
     def stop(self) -> None:
@@ -140,7 +141,7 @@ class PerfSession:
         current, self._current = self._current, None
         if current is not None:
             try:
-                current.sampler.stop()
+                current.watch.stop()
             finally:
                 current.server.stop()
 
@@ -152,20 +153,32 @@ class PerfSession:
             self._progress.step("starting Triton")
             server = self._launcher.start(spec)
             try:
-                sampler = self._watch(server).__enter__()
-                idle = sampler.read_now()
+                watch = self._watch(server)
+                watch.start()
             except BaseException:
                 server.stop()
                 raise
-            self._current = _Watched(spec=spec, server=server, sampler=sampler, idle=idle)
+            self._current = _Watched(spec=spec, server=server, watch=watch)
             self._environment["triton"] = {"version": server.version}
             self._server_only = {
-                "cpu_memory_mb": idle.cpu_memory_mb,
-                "gpus": {uuid: dict(gpu) for uuid, gpu in idle.gpus.items()},
+                "cpu_memory_mb": watch.idle.cpu_memory_mb,
+                "gpus": {uuid: dict(gpu) for uuid, gpu in watch.idle.gpus.items()},
             }
         return self._current
 
-    def _levels(self, test: PerfTest, watched: _Watched) -> Iterator[Measurement]:
+    @contextlib.contextmanager
+    def _recorded(self, test: PerfTest, watch: Watch) -> Iterator[MemoryRecorder]:
+        """Give the test's sweep its memory timeline, however far the block comes."""
+        recorder = watch.recorder()
+        try:
+            yield recorder
+        finally:
+            sweep = self._sweeps[test.nodeid]
+            self._sweeps[test.nodeid] = replace(sweep, memory=recorder.timeline())
+
+    def _levels(
+        self, test: PerfTest, watched: _Watched, recorder: MemoryRecorder
+    ) -> Iterator[Measurement]:
         """Measure the levels one by one; each may use its share of the time that is left."""
         loads, traffic, server = test.sweep.loads, test.sweep.traffic, watched.server
         url = server.grpc_url if traffic.protocol == "grpc" else server.http_url
@@ -175,9 +188,11 @@ class PerfSession:
             share = (deadline - time.monotonic()) / (len(loads) - index)
             try:
                 if index == 0:
-                    self._generator.warm_up(traffic, load, url=url, max_seconds=share / 2)
+                    with recorder.phase("warm-up"):
+                        self._generator.warm_up(traffic, load, url=url, max_seconds=share / 2)
                     share = (deadline - time.monotonic()) / len(loads)
-                report = self._generator.run(traffic, load, url=url, max_seconds=share)
+                with recorder.phase(str(load)):
+                    report = self._generator.run(traffic, load, url=url, max_seconds=share)
             except LoadError as error:
                 where = f"{test.variant.name} at {load}"
                 if how := server.ended():
@@ -186,8 +201,8 @@ class PerfSession:
                         f"{tail(server.logs())}"
                     ) from error
                 raise LoadError(f"{where}: {error}") from error
-            seen = watched.sampler.summary(report.started, report.ended)
-            measurement = _measurement(load, report, over_idle(seen, watched.idle))
+            seen = watched.watch.level(report.started, report.ended)
+            measurement = _measurement(load, report, seen)
             self._progress.finished(f"{test.variant.name} at {load}: {_short(measurement)}")
             yield measurement
 

@@ -12,6 +12,7 @@ import pytest
 from pytest_triton_perf.domain.names import listed, nearest
 from pytest_triton_perf.errors import UsageError
 from pytest_triton_perf.options import OPTIONS, REPORTS
+from pytest_triton_perf.probes.triton_metrics import MetricsEndpoint
 from pytest_triton_perf.servers.remote import Remote, parse_urls
 
 _OPTIONS = {option.name: option for option in OPTIONS}
@@ -23,7 +24,8 @@ class Settings:
 
     ``gpus`` is ``"all"``, ``"none"`` or a tuple of GPU UUIDs. ``max_seconds`` is the measuring
     time that one sweep may use. A path or an image that was not given is ``None``. ``remote`` is
-    the running Triton to use, ``None`` where one is to be started.
+    the running Triton to use, ``None`` where one is to be started; ``metrics`` is its metrics
+    endpoint, ``None`` where that was not given.
     """
 
     launch: str
@@ -41,6 +43,7 @@ class Settings:
     reports: tuple[str, ...]
     max_seconds: float
     remote: Remote | None
+    metrics: MetricsEndpoint | None
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> "Settings":
@@ -51,6 +54,7 @@ class Settings:
         """
         read = _Reader(config)
         read.check_choices()
+        remote = _remote(read)
         return cls(
             launch=read.text("triton_launch"),
             image=read.given("triton_image"),
@@ -66,7 +70,8 @@ class Settings:
             output=read.path_of("triton_perf_output"),
             reports=_reports(read.text("triton_perf_report")),
             max_seconds=_seconds(read.text("triton_perf_max_seconds")),
-            remote=_remote(read),
+            remote=remote,
+            metrics=_metrics(remote),
         )
 
 
@@ -126,9 +131,12 @@ def _remote(read: _Reader) -> Remote | None:
             "where it is started"
         )
     found = parse_urls(urls)
+    metrics_url = read.given("triton_metrics_url") or ""
+    encrypted = any(endpoint.tls for endpoint in found.values())
+    encrypted |= metrics_url.startswith("https://")
     files = {name: read.path(f"triton_tls_{name}") for name in ("ca", "cert", "key")}
     for name, file in files.items():
-        if file is not None and not any(endpoint.tls for endpoint in found.values()):
+        if file is not None and not encrypted:
             raise UsageError(
                 f"--triton-tls-{name}: nothing in --triton-url={urls} is encrypted; write "
                 "grpcs://host:port or https://host:port"
@@ -140,10 +148,18 @@ def _remote(read: _Reader) -> Remote | None:
     return Remote(
         grpc=found.get("grpc"),
         http=found.get("http"),
-        metrics_url=read.given("triton_metrics_url") or "",
+        metrics_url=metrics_url,
         ca=files["ca"],
         certificate=files["cert"],
         key=files["key"],
+    )
+
+
+def _metrics(remote: Remote | None) -> MetricsEndpoint | None:
+    if remote is None or not remote.metrics_url:
+        return None
+    return MetricsEndpoint.at(
+        remote.metrics_url, ca=remote.ca, certificate=remote.certificate, key=remote.key
     )
 
 

@@ -1,7 +1,7 @@
 """A finished run as plain data, and ``results.json``: its shape on disk."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pytest_triton_perf.domain.budgets import Budget
@@ -14,6 +14,7 @@ from pytest_triton_perf.domain.metrics import (
     percentile_of,
 )
 from pytest_triton_perf.domain.sweeps import Sweep
+from pytest_triton_perf.domain.timelines import Curve, MemoryTimeline, Phase
 from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.domain.verdicts import Verdict
 from pytest_triton_perf.errors import UsageError
@@ -77,6 +78,11 @@ def to_json(run: Run) -> dict[str, Any]:
         "measurements": [
             _measurement_to_json(sweep, m) for sweep in run.sweeps for m in sweep.measurements
         ],
+        "memory_timelines": [
+            {"test": sweep.test, "variant": sweep.variant.name, **asdict(sweep.memory)}
+            for sweep in run.sweeps
+            if sweep.memory is not None
+        ],
         "verdicts": [_verdict_to_json(verdict) for verdict in run.verdicts],
         "comparisons": [],
     }
@@ -98,13 +104,23 @@ def from_json(data: Mapping[str, Any]) -> Run:
         for row in data["measurements"]:
             key = (row["test"], row["variant"])
             sweeps.setdefault(key, []).append(_measurement_from_json(row))
+        # A results.json of before there were timelines has none.
+        memory = {
+            (row["test"], row["variant"]): _timeline_from_json(row)
+            for row in data.get("memory_timelines", ())
+        }
         return Run(
             environment=data["environment"],
             server_only=data["server_only"],
             wall_s=data["session"]["wall_s"],
             exit=data["session"]["exit"],
             sweeps=[
-                Sweep(test=test, variant=variants[variant], measurements=measurements)
+                Sweep(
+                    test=test,
+                    variant=variants[variant],
+                    measurements=measurements,
+                    memory=memory.get((test, variant)),
+                )
                 for (test, variant), measurements in sweeps.items()
             ],
             verdicts=[_verdict_from_json(row) for row in data["verdicts"]],
@@ -177,6 +193,14 @@ def _measurement_from_json(row: Mapping[str, Any]) -> Measurement:
         missing=row["missing"],
         gpus=row["gpu"],
         notes=tuple(row["notes"]),
+    )
+
+
+def _timeline_from_json(row: Mapping[str, Any]) -> MemoryTimeline:
+    return MemoryTimeline(
+        phases=[Phase(**phase) for phase in row["phases"]],
+        curves={name: Curve(**curve) for name, curve in row["curves"].items()},
+        gpus={uuid: Curve(**curve) for uuid, curve in row["gpus"].items()},
     )
 
 

@@ -9,6 +9,7 @@ from pytest_triton_perf.domain.levels import Load, Measurement
 from pytest_triton_perf.domain.metrics import METRICS, Metric, find_metric
 from pytest_triton_perf.domain.names import listed, nearest
 from pytest_triton_perf.domain.tables import ramp_table
+from pytest_triton_perf.domain.timelines import MemoryTimeline
 from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.errors import SweepError, UsageError
 
@@ -105,12 +106,13 @@ class Sweep:
     """What one test measured: a variant under each of its load levels.
 
     ``test`` is the pytest node id. ``levels`` come in ascending order of load, whatever order
-    they were measured in.
+    they were measured in. ``memory`` is how the server's memory went meanwhile.
     """
 
     test: str
     variant: Variant
     measurements: Sequence[Measurement]
+    memory: MemoryTimeline | None = None
 
     @property
     def model(self) -> str:

@@ -55,4 +55,8 @@ def _model(run: Run, model: str, pictures: Mapping[str, bytes]) -> dict[str, Any
             (v.name, pictures.get(f"detailed/{safe_name(v.name)}/latency_breakdown.png"))
             for v in variants_of(run, model)
         ],
+        "timelines": [
+            (v.name, pictures.get(f"detailed/{safe_name(v.name)}/memory_timeline.png"))
+            for v in variants_of(run, model)
+        ],
     }

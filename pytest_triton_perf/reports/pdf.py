@@ -170,14 +170,15 @@ def _summary(run: Run, model: str, pictures: Mapping[str, bytes]) -> Page:
 
 def _detailed(run: Run, variant: Variant, pictures: Mapping[str, bytes]) -> Page:
     levels = [lv for lv in levels_of(run, variant.model) if lv.sweep.variant.name == variant.name]
-    breakdown = f"detailed/{safe_name(variant.name)}/latency_breakdown.png"
+    plots = f"detailed/{safe_name(variant.name)}"
     return partial(
         render,
         "detailed_report.html.j2",
         variant=variant,
         sentence=best_note(run, variant),
         facts=[*facts(run, variant.model), ("Changes", overrides_text(variant))],
-        breakdown_plot=pictures.get(breakdown),
+        breakdown_plot=pictures.get(f"{plots}/latency_breakdown.png"),
+        memory_plot=pictures.get(f"{plots}/memory_timeline.png"),
         client=level_table(run, levels, {"client"}),
         server=level_table(run, levels, {"server", "process", "gpu"}),
         verdicts=verdict_table(v for v in by_badness(run) if v.variant == variant.name),

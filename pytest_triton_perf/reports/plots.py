@@ -1,12 +1,9 @@
 """Pictures of a run, as PNG bytes keyed by their path under ``plots/``."""
 
-import io
 import math
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.levels import Load
@@ -19,21 +16,32 @@ from pytest_triton_perf.domain.metrics import (
 )
 from pytest_triton_perf.domain.results import Run
 from pytest_triton_perf.domain.sweeps import Level
-from pytest_triton_perf.reports.content import best_level, constraint, levels_of, model_budgets
+from pytest_triton_perf.reports.canvas import (
+    COLOURS,
+    DEFAULT,
+    LIMIT_LINE,
+    LIMIT_TEXT,
+    OTHERS,
+    limit_key,
+    limit_words,
+    limits_across,
+    new_figure,
+    png,
+    say_missing,
+    short,
+    style,
+)
+from pytest_triton_perf.reports.content import best_level, budgets_of, levels_of, model_budgets
 from pytest_triton_perf.reports.names import safe_name
 from pytest_triton_perf.reports.tables import has_gpu
+from pytest_triton_perf.reports.timeline import draw_memory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73")
-"""Okabe and Ito's, which people with any colour vision tell apart."""
-_DEFAULT, _OTHERS, _LIMIT = "#333333", "#c4c8cc", "#B0008E"
 _MARKERS = ("o", "s", "^")
 _STACK = ("#56B4E9", "#F0E442", "#009E73", "#CC79A7")
-_DPI = 130
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +58,9 @@ class Line:
 
 
 def draw(run: Run) -> dict[str, bytes]:
-    """All plots of a run: two per model, one per variant."""
+    """All plots of a run: two per model, two per variant."""
     pictures: dict[str, bytes] = {}
-    with _style():
+    with style():
         for model in run.models:
             lines = lines_of(run, model)
             folder = f"simple/{safe_name(model)}"
@@ -64,46 +72,19 @@ def draw(run: Run) -> dict[str, bytes]:
                 run, model, lines, METRICS[f"{kind}_memory_mb"]
             )
         for variant in run.variants:
-            levels = [
-                level
-                for sweep in run.sweeps
-                if sweep.variant.name == variant.name
-                for level in sweep.levels
-            ]
-            pictures[f"detailed/{safe_name(variant.name)}/latency_breakdown.png"] = _breakdown(
-                variant.name, levels
-            )
+            sweeps = [sweep for sweep in run.sweeps if sweep.variant.name == variant.name]
+            levels = [level for sweep in sweeps for level in sweep.levels]
+            folder = f"detailed/{safe_name(variant.name)}"
+            pictures[f"{folder}/latency_breakdown.png"] = _breakdown(variant.name, levels)
+            metric = METRICS[f"{memory_kind(run, variant.model)}_memory_mb"]
+            budgets = budgets_of(run, sweeps)
+            pictures[f"{folder}/memory_timeline.png"] = draw_memory(sweeps, metric, budgets)
     return pictures
 
 
 def memory_kind(run: Run, model: str) -> str:
     """Which memory the plot of a model shows: ``gpu`` where it was read, else ``cpu``."""
     return "gpu" if has_gpu(levels_of(run, model)) else "cpu"
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    """Matplotlib as it comes, whatever the user's tests or files have set."""
-    import matplotlib as mpl
-
-    with mpl.rc_context(), warnings.catch_warnings():
-        mpl.rcdefaults()
-        mpl.rcParams.update(
-            {
-                "axes.spines.top": False,
-                "axes.spines.right": False,
-                "axes.grid": True,
-                "axes.axisbelow": True,
-                "grid.color": "#e6e8ea",
-                "font.size": 9,
-                "text.parse_math": False,
-                "legend.frameon": False,
-                "figure.constrained_layout.h_pad": 0.1,
-            }
-        )
-        # A name in a script that the font lacks is drawn as boxes; that spoils no report.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        yield
 
 
 def lines_of(run: Run, model: str) -> list[Line]:
@@ -147,26 +128,26 @@ def latency_of(run: Run, model: str) -> Metric:
 def _against_latency(run: Run, model: str, lines: Sequence[Line], metric: Metric) -> bytes:
     """``metric`` (up) against latency (right), one line per variant."""
     latency = latency_of(run, model)
-    figure, axes = _figure(f"{model}: {metric.label} against {latency.label}")
+    figure, axes = new_figure(f"{model}: {metric.label} against {latency.label}")
     # The three best in colour and the default in black; the crowd behind them in grey.
     named = [line for line in lines if not line.is_default][:3]
     named += [line for line in lines if line.is_default][:1]
     others = [line for line in lines if line not in named]
     for line in others:
-        axes.plot(*_points(line, latency, metric), color=_OTHERS, linewidth=0.9, zorder=1.5)
-    colours = iter(zip(_COLOURS, _MARKERS, strict=True))
+        axes.plot(*_points(line, latency, metric), color=OTHERS, linewidth=0.9, zorder=1.5)
+    colours = iter(zip(COLOURS, _MARKERS, strict=True))
     handles, labels = [], []
     for line in named:
-        colour, marker = (_DEFAULT, "D") if line.is_default else next(colours)
+        colour, marker = (DEFAULT, "D") if line.is_default else next(colours)
         x, y = _points(line, latency, metric)
         dashes = (0, (4, 1.5)) if line.is_default else "-"
         handles += axes.plot(x, y, color=colour, marker=marker, markersize=5, linestyle=dashes)
         labels.append(line.label)
     if others:
-        handles += axes.plot([], [], color=_OTHERS)
+        handles += axes.plot([], [], color=OTHERS)
         labels.append(f"{len(others)} others" if len(others) > 1 else "1 other")
     if not any(len(_points(line, latency, metric)[0]) for line in lines):
-        _say_missing(axes, [level for line in lines for level in line.levels], latency, metric)
+        say_missing(axes, [level for line in lines for level in line.levels], latency, metric)
     else:
         _name_loads(axes, named, latency, metric)
         for key, words in _draw_limits(axes, model_budgets(run, model), latency, metric):
@@ -177,13 +158,13 @@ def _against_latency(run: Run, model: str, lines: Sequence[Line], metric: Metric
     kinds = sorted({level.load.kind for line in lines for level in line.levels})
     figure.legend(
         handles,
-        [_short(label) for label in labels],
+        [short(label) for label in labels],
         loc="outside lower center",
         ncols=2 if len(labels) > 1 else 1,
         title=f"numbers at the points: {' or '.join(k.replace('_', ' ') for k in kinds)}",
         title_fontsize="small",
     )
-    return _png(figure)
+    return png(figure)
 
 
 def _points(line: Line, x: Metric, y: Metric) -> tuple[list[float], list[float]]:
@@ -193,17 +174,6 @@ def _points(line: Line, x: Metric, y: Metric) -> tuple[list[float], list[float]]
     ]
     found = [(a, b) for a, b in pairs if a is not None and b is not None]
     return [a for a, _ in found], [b for _, b in found]
-
-
-def _say_missing(axes: "Axes", levels: Sequence[Level], *metrics: Metric) -> None:
-    reasons = {
-        f"{metric.label} was not measured: {level.why_missing(metric.name)}"
-        for level in levels
-        for metric in metrics
-        if level.measurement.value(metric.name) is None
-    }
-    text = "\n".join(_short(reason) for reason in sorted(reasons)[:5]) or "nothing was measured"
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center")
 
 
 def _name_loads(axes: "Axes", named: Sequence[Line], x: Metric, y: Metric) -> None:
@@ -230,7 +200,6 @@ def _draw_limits(
 
     Returns what the legend says about them.
     """
-    from matplotlib.lines import Line2D
     from matplotlib.ticker import LogLocator, NullLocator
 
     low, high = axes.dataLim.intervalx
@@ -242,30 +211,14 @@ def _draw_limits(
         axes.xaxis.set_minor_locator(NullLocator())
     top = axes.dataLim.y1
     axes.margins(y=0.12)
-    line: dict[str, Any] = {"color": _LIMIT, "linestyle": "--", "linewidth": 1.4}
-    text: dict[str, Any] = {
-        "textcoords": "offset points",
-        "ha": "right",
-        "color": _LIMIT,
-        "fontsize": "small",
-        "bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
-    }
-    keys: list[tuple[Line2D, str]] = []
-    for budget in (budget for budget in budgets if budget.metric in (x, y)):
-        words = constraint(budget)
-        short = words.removeprefix(f"{budget.metric.label} ").removesuffix(f" {budget.where}")
-        # A line far above would press all that was measured flat on the ground.
-        above = budget.metric == y and budget.limit > 3 * top
-        key = Line2D([], [], **line)
-        keys.append((key, f"budget: {words}{' (above this picture)' if above else ''}"))
-        if budget.metric == x:
-            axes.axvline(budget.limit, **line)
-            at, along = (budget.limit, 0.98), axes.get_xaxis_transform()
-            axes.annotate(short, at, xycoords=along, xytext=(-3, 0), va="top", **text)
-        elif not above:
-            axes.axhline(budget.limit, **line)
-            at, along = (0.98, budget.limit), axes.get_yaxis_transform()
-            axes.annotate(short, at, xycoords=along, xytext=(0, 3), va="bottom", **text)
+    keys = []
+    for budget in (budget for budget in budgets if budget.metric == x):
+        keys.append(limit_key(budget))
+        axes.axvline(budget.limit, **LIMIT_LINE)
+        at, along = (budget.limit, 0.98), axes.get_xaxis_transform()
+        text = limit_words(budget)
+        axes.annotate(text, at, xycoords=along, xytext=(-3, 0), va="top", **LIMIT_TEXT)
+    keys += limits_across(axes, budgets, y, top)
     if y.unit == "infer/s":
         axes.set_ylim(bottom=0)
     return keys
@@ -273,7 +226,7 @@ def _draw_limits(
 
 def _breakdown(name: str, levels: Sequence[Level]) -> bytes:
     """Where the server's time goes at each load, and the throughput over it."""
-    figure, axes = _figure(f"{name}: server latency by part, and throughput")
+    figure, axes = new_figure(f"{name}: server latency by part, and throughput")
     bars = [
         (at, parts)
         for at, level in enumerate(levels)
@@ -287,7 +240,7 @@ def _breakdown(name: str, levels: Sequence[Level]) -> bytes:
         axes.bar(where, heights, bottom=bottom, width=0.6, color=colour, label=label)
         bottom = [a + b for a, b in zip(bottom, heights, strict=True)]
     if not bars:
-        _say_missing(axes, levels, *(METRICS[part] for part in SERVER_TIMES))
+        say_missing(axes, levels, *(METRICS[part] for part in SERVER_TIMES))
     right = axes.twinx()
     right.spines["right"].set_visible(True)
     right.grid(visible=False)
@@ -296,7 +249,7 @@ def _breakdown(name: str, levels: Sequence[Level]) -> bytes:
         own = [(at, level) for at, level in enumerate(levels) if level.batch_size == batch]
         rates = [level.measurement.value("throughput") for _, level in own]
         gaps = [math.nan if rate is None else rate for rate in rates]
-        right.plot([at for at, _ in own], gaps, color=_DEFAULT, marker="o")
+        right.plot([at for at, _ in own], gaps, color=DEFAULT, marker="o")
     right.lines[0].set_label("throughput")
     right.set_ylim(bottom=0, top=right.dataLim.ymax * 1.1)
     right.set_ylabel("throughput (infer/s)")
@@ -310,28 +263,9 @@ def _breakdown(name: str, levels: Sequence[Level]) -> bytes:
     )
     axes.set_xlabel(" or ".join(sorted(kind.replace("_", " ") for kind in kinds)))
     figure.legend(loc="outside lower center", ncols=3)
-    return _png(figure)
+    return png(figure)
 
 
 def _tick(load: Load, *, kinds: set[str], batches: list[int]) -> str:
     text = f"{load.value:g}" if len(kinds) == 1 else f"{load.kind[0]} {load.value:g}"
     return f"{text}\nbatch {load.batch_size}" if len(batches) > 1 else text
-
-
-def _figure(title: str) -> "tuple[Figure, Axes]":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.2, 4.5), dpi=_DPI, layout="constrained")
-    axes = figure.subplots()
-    axes.set_title(_short(title), loc="left", fontweight="bold", fontsize=10)
-    return figure, axes
-
-
-def _short(text: str, most: int = 80) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def _png(figure: "Figure") -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()

@@ -12,7 +12,7 @@ REPOSITORY = PACKAGE.parent
 ADAPTERS = ("servers", "load", "probes", "reports")
 HEAVY = {
     *("docker", "pynvml", "pandas", "matplotlib", "pdfkit", "fpdf", "scipy", "psutil"),
-    *("tritonclient", "jinja2", "google", "filelock", "numpy", "yaml"),
+    *("tritonclient", "jinja2", "google", "filelock", "numpy", "yaml", "prometheus_client"),
 }
 
 

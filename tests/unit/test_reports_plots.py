@@ -17,7 +17,7 @@ from pytest_triton_perf.reports import plots
 def words(monkeypatch):
     """Every word that is drawn, by picture in order of drawing."""
     drawn = []
-    finish = plots._png
+    finish = plots.png
 
     def read(figure):
         from matplotlib.text import Text
@@ -26,7 +26,7 @@ def words(monkeypatch):
         drawn.append([t.get_text() for t in figure.findobj(Text) if t.get_text()])
         return finish(figure)
 
-    monkeypatch.setattr(plots, "_png", read)
+    monkeypatch.setattr(plots, "png", read)
     return drawn
 
 

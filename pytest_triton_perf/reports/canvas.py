@@ -1,0 +1,122 @@
+"""What all pictures have in common: how they look, and what they say where nothing is drawn."""
+
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pytest_triton_perf.domain.budgets import Budget
+from pytest_triton_perf.domain.metrics import Metric
+from pytest_triton_perf.domain.sweeps import Level
+from pytest_triton_perf.reports.content import constraint
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73")
+"""Okabe and Ito's, which people with any colour vision tell apart."""
+DEFAULT, OTHERS, LIMIT = "#333333", "#c4c8cc", "#B0008E"
+LIMIT_LINE: dict[str, Any] = {"color": LIMIT, "linestyle": "--", "linewidth": 1.4}
+LIMIT_TEXT: dict[str, Any] = {
+    "textcoords": "offset points",
+    "ha": "right",
+    "color": LIMIT,
+    "fontsize": "small",
+    "bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+}
+_DPI = 130
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Matplotlib as it comes, whatever the user's tests or files have set."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(), warnings.catch_warnings():
+        mpl.rcdefaults()
+        mpl.rcParams.update(
+            {
+                "axes.spines.top": False,
+                "axes.spines.right": False,
+                "axes.grid": True,
+                "axes.axisbelow": True,
+                "grid.color": "#e6e8ea",
+                "font.size": 9,
+                "text.parse_math": False,
+                "legend.frameon": False,
+                "figure.constrained_layout.h_pad": 0.1,
+            }
+        )
+        # A name in a script that the font lacks is drawn as boxes; that spoils no report.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+def say_missing(axes: "Axes", levels: Sequence[Level], *metrics: Metric) -> None:
+    """Write why nothing of these metrics is drawn."""
+    reasons = {
+        f"{metric.label} was not measured: {level.why_missing(metric.name)}"
+        for level in levels
+        for metric in metrics
+        if level.measurement.value(metric.name) is None
+    }
+    text = "\n".join(short(reason) for reason in sorted(reasons)[:5]) or "nothing was measured"
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center")
+
+
+def limits_across(
+    axes: "Axes", budgets: Sequence[Budget], metric: Metric, top: float
+) -> "list[tuple[Line2D, str]]":
+    """The budgets on the metric that goes up, as lines; ``top`` is the highest figure.
+
+    Returns what the legend says about them.
+    """
+    keys: list[tuple[Line2D, str]] = []
+    for budget in (budget for budget in budgets if budget.metric == metric):
+        # A line far above would press all that was measured flat on the ground.
+        above = budget.limit > 3 * top
+        keys.append(limit_key(budget, " (above this picture)" if above else ""))
+        if not above:
+            axes.axhline(budget.limit, **LIMIT_LINE)
+            at, along = (0.98, budget.limit), axes.get_yaxis_transform()
+            text = limit_words(budget)
+            axes.annotate(text, at, xycoords=along, xytext=(0, 3), va="bottom", **LIMIT_TEXT)
+    return keys
+
+
+def limit_key(budget: Budget, more: str = "") -> "tuple[Line2D, str]":
+    """A budget's line and words in the legend."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], **LIMIT_LINE), f"budget: {constraint(budget)}{more}"
+
+
+def limit_words(budget: Budget) -> str:
+    """A budget's words at its line: ``≤ 25 ms``."""
+    words = constraint(budget).removesuffix(f" {budget.where}")
+    return words.removeprefix(f"{budget.metric.label} ")
+
+
+def new_figure(title: str) -> "tuple[Figure, Axes]":
+    """A figure with one pair of axes under its title."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.5), dpi=_DPI, layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(short(title), loc="left", fontweight="bold", fontsize=10)
+    return figure, axes
+
+
+def short(text: str, most: int = 80) -> str:
+    """The text, or its beginning where it is too long for a picture."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def png(figure: "Figure") -> bytes:
+    """The figure as a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
