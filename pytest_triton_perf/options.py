@@ -53,7 +53,7 @@ OPTIONS = (
     ),
     Option(
         "--triton-metrics-url",
-        "the metrics endpoint of the running Triton",
+        "the metrics endpoint of the running Triton: the source of its GPU metrics",
         metavar="URL",
         shown_default="none",
     ),

@@ -79,9 +79,7 @@ def to_json(run: Run) -> dict[str, Any]:
             _measurement_to_json(sweep, m) for sweep in run.sweeps for m in sweep.measurements
         ],
         "memory_timelines": [
-            {"test": sweep.test, "variant": sweep.variant.name, **asdict(sweep.memory)}
-            for sweep in run.sweeps
-            if sweep.memory is not None
+            _timeline_to_json(sweep, sweep.memory) for sweep in run.sweeps if sweep.memory
         ],
         "verdicts": [_verdict_to_json(verdict) for verdict in run.verdicts],
         "comparisons": [],
@@ -196,9 +194,19 @@ def _measurement_from_json(row: Mapping[str, Any]) -> Measurement:
     )
 
 
+def _timeline_to_json(sweep: Sweep, memory: MemoryTimeline) -> dict[str, Any]:
+    return {
+        "test": sweep.test,
+        "variant": sweep.variant.name,
+        "phases": [asdict(phase) for phase in memory.phases],
+        "curves": {name: asdict(curve) for name, curve in memory.curves.items()},
+        "gpus": {uuid: asdict(curve) for uuid, curve in memory.gpus.items()},
+    }
+
+
 def _timeline_from_json(row: Mapping[str, Any]) -> MemoryTimeline:
     return MemoryTimeline(
-        phases=[Phase(**phase) for phase in row["phases"]],
+        phases=tuple(Phase(**phase) for phase in row["phases"]),
         curves={name: Curve(**curve) for name, curve in row["curves"].items()},
         gpus={uuid: Curve(**curve) for uuid, curve in row["gpus"].items()},
     )

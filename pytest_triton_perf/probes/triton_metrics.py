@@ -22,6 +22,8 @@ ASK_S = 3.0
 """How long the endpoint may take to answer at collection."""
 
 _READ_S = 2.0
+_ENOUGH = 5
+"""So many refreshes make a peak and a mean that need no remark."""
 _MOST_BYTES = 32 * 2**20
 _MB = 10**6
 
@@ -270,9 +272,14 @@ class TritonMetricsProbe:
         refreshed = sum(bool(reading.gpus) for reading in samples)
         if not refreshed:
             return []
-        times = "once" if refreshed == 1 else f"{refreshed} times"
-        return [
+        found = [
             "GPU memory, utilization and power are those of whole devices, their other users "
-            f"included, by Triton's metrics ({self._endpoint}), which Triton refreshed {times} in "
-            f"these {end - start:.1f} s"
+            f"included, by Triton's metrics ({self._endpoint})"
         ]
+        if refreshed < _ENOUGH:
+            times = "once" if refreshed == 1 else f"{refreshed} times"
+            found.append(
+                f"Triton refreshed its metrics only {times} while this was measured; it does so "
+                "twice per --metrics-interval-ms, each second unless told otherwise"
+            )
+        return found

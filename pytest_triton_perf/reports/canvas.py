@@ -22,7 +22,6 @@ DEFAULT, OTHERS, LIMIT = "#333333", "#c4c8cc", "#B0008E"
 LIMIT_LINE: dict[str, Any] = {"color": LIMIT, "linestyle": "--", "linewidth": 1.4}
 LIMIT_TEXT: dict[str, Any] = {
     "textcoords": "offset points",
-    "ha": "right",
     "color": LIMIT,
     "fontsize": "small",
     "bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
@@ -55,7 +54,12 @@ def style() -> Iterator[None]:
         yield
 
 
-def say_missing(axes: "Axes", levels: Sequence[Level], *metrics: Metric) -> None:
+def say_missing(
+    axes: "Axes",
+    levels: Sequence[Level],
+    *metrics: Metric,
+    otherwise: str = "nothing was measured",
+) -> None:
     """Write why nothing of these metrics is drawn."""
     reasons = {
         f"{metric.label} was not measured: {level.why_missing(metric.name)}"
@@ -63,7 +67,7 @@ def say_missing(axes: "Axes", levels: Sequence[Level], *metrics: Metric) -> None
         for metric in metrics
         if level.measurement.value(metric.name) is None
     }
-    text = "\n".join(short(reason) for reason in sorted(reasons)[:5]) or "nothing was measured"
+    text = "\n".join(short(reason) for reason in sorted(reasons)[:5]) or otherwise
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center")
 
 
@@ -81,9 +85,9 @@ def limits_across(
         keys.append(limit_key(budget, " (above this picture)" if above else ""))
         if not above:
             axes.axhline(budget.limit, **LIMIT_LINE)
-            at, along = (0.98, budget.limit), axes.get_yaxis_transform()
+            at, along = (0, budget.limit), axes.get_yaxis_transform()
             text = limit_words(budget)
-            axes.annotate(text, at, xycoords=along, xytext=(0, 3), va="bottom", **LIMIT_TEXT)
+            axes.annotate(text, at, xycoords=along, xytext=(4, 3), va="bottom", **LIMIT_TEXT)
     return keys
 
 

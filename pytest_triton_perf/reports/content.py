@@ -225,20 +225,39 @@ def _percent(gain: float) -> str:
 
 def hardware(run: Run, model: str) -> str:
     """The GPUs that the model ran on, by name, or ``CPU``."""
-    uuids = [
-        uuid
-        for level in levels_of(run, model)
-        if not _on_cpu(level.sweep.variant.config)
-        for uuid in level.measurement.gpus
-    ]
+    levels = [lv for lv in levels_of(run, model) if not _on_cpu(lv.sweep.variant.config)]
+    return listed([_gpu(gpu) for gpu in _gpus(run, levels).values()] or ["CPU"])
+
+
+def gpu_memory_sentence(run: Run, model: str) -> str:
+    """How much memory the watched GPUs have together; empty without a GPU.
+
+    GB are 10**9 bytes. Empty too where that of one of them is not known.
+    """
+    gpus = _gpus(run, levels_of(run, model)).values()
+    memory_mb = [gpu["memory_total_mb"] for gpu in gpus if gpu.get("memory_total_mb")]
+    if not gpus or len(memory_mb) < len(gpus):
+        return ""
+    return f"Total Available GPU Memory: {sum(memory_mb) / 1000:.1f} GB"
+
+
+def _gpus(run: Run, levels: Iterable[Level]) -> dict[str, Mapping[str, Any]]:
+    """What is known of each GPU that was watched while the levels were measured, by UUID."""
+    # Those of a remote server are known by its own metrics alone.
     known = {gpu["uuid"]: gpu for gpu in run.environment.get("gpus") or ()}
-    return listed(_gpu(uuid, known.get(uuid, {})) for uuid in dict.fromkeys(uuids) or ["CPU"])
+    return {
+        uuid: {"uuid": uuid, **reading, **known.get(uuid, {})}
+        for level in levels
+        for uuid, reading in level.measurement.gpus.items()
+    }
 
 
-def _gpu(uuid: str, gpu: Mapping[str, Any]) -> str:
-    if not gpu:
-        return uuid
-    return f"{gpu['name']} ({gpu['memory_total_mb'] / 1000:.1f} GB, {uuid})"
+def _gpu(gpu: Mapping[str, Any]) -> str:
+    uuid, memory_mb = gpu["uuid"], gpu.get("memory_total_mb")
+    if memory_mb is None:
+        return str(uuid)
+    gigabytes = f"{memory_mb / 1000:.1f} GB"
+    return f"{gpu['name']} ({gigabytes}, {uuid})" if "name" in gpu else f"{uuid} ({gigabytes})"
 
 
 def _on_cpu(config: Mapping[str, Any]) -> bool:
@@ -276,20 +295,24 @@ def _flat(key: str, value: Any) -> Iterable[tuple[str, str]]:
 def missing_notes(levels: Iterable[Level]) -> list[str]:
     """Why figures are missing, and the remarks on the levels; each once."""
     reasons: dict[str, list[str]] = {}
-    notes: list[str] = []
+    notes: dict[str, list[str]] = {}
     for level in levels:
         for name, reason in level.measurement.missing.items():
             labels = reasons.setdefault(reason, [])
             if (label := find_metric(name).label) not in labels:
                 labels.append(label)
-        notes += [
-            f"{level.sweep.variant.name} at {level.load}: {note}"
-            for note in level.measurement.notes
-        ]
+        for note in level.measurement.notes:
+            notes.setdefault(note, []).append(f"{level.sweep.variant.name} at {level.load}")
     return [
         *(f"{listed(labels)} not measured: {reason}" for reason, labels in reasons.items()),
-        *dict.fromkeys(notes),
+        *(f"{_first(where)}: {note}" for note, where in notes.items()),
     ]
+
+
+def _first(where: Sequence[str]) -> str:
+    """Where a remark is on: ``m_config_0 at concurrency 1 and 5 more``."""
+    places = list(dict.fromkeys(where))
+    return places[0] if len(places) == 1 else f"{places[0]} and {len(places) - 1} more"
 
 
 def by_badness(run: Run) -> list[Verdict]:

@@ -9,6 +9,7 @@ from pytest_triton_perf.reports.content import (
     by_badness,
     environment_rows,
     facts,
+    gpu_memory_sentence,
     levels_of,
     missing_notes,
     summary_sentence,
@@ -43,6 +44,7 @@ def _model(run: Run, model: str, pictures: Mapping[str, bytes]) -> dict[str, Any
     return {
         "name": model,
         "sentence": summary_sentence(run, model),
+        "gpu_memory": gpu_memory_sentence(run, model),
         "facts": facts(run, model),
         "best": best_table(run, model),
         "levels": level_table(run, levels),

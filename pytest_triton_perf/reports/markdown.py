@@ -5,7 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_triton_perf.domain.results import Run
-from pytest_triton_perf.reports.content import by_badness, summary_sentence, tally
+from pytest_triton_perf.reports.content import (
+    by_badness,
+    gpu_memory_sentence,
+    summary_sentence,
+    tally,
+)
 from pytest_triton_perf.reports.tables import verdict_table
 
 
@@ -19,6 +24,8 @@ def write_markdown(run: Run, path: Path) -> None:
         lines.append("")
     for model in run.models:
         lines += [f"**{_plain(model)}**: {_plain(summary_sentence(run, model))}", ""]
+        if memory := gpu_memory_sentence(run, model):
+            lines += [memory, ""]
     lines.append(f"Measured in {run.wall_s:.0f} s.")
     text = "\n".join(lines) + "\n"
     path.write_text(text, encoding="utf-8", errors="backslashreplace")

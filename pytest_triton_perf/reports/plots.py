@@ -217,7 +217,7 @@ def _draw_limits(
         axes.axvline(budget.limit, **LIMIT_LINE)
         at, along = (budget.limit, 0.98), axes.get_xaxis_transform()
         text = limit_words(budget)
-        axes.annotate(text, at, xycoords=along, xytext=(-3, 0), va="top", **LIMIT_TEXT)
+        axes.annotate(text, at, xycoords=along, xytext=(-3, 0), va="top", ha="right", **LIMIT_TEXT)
     keys += limits_across(axes, budgets, y, top)
     if y.unit == "infer/s":
         axes.set_ylim(bottom=0)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _BANDS = ("#f3f5f7", "#e4e8ec")
 _NAMED = 0.015
 """A band of at least this share of the picture has room for its name."""
+_FEW = 60
+"""So many samples can be told apart."""
 _PARTS = (*COLOURS[1:], "#CC79A7", "#E69F00")
 
 
@@ -44,12 +46,13 @@ def draw_memory(sweeps: Sequence[Sweep], metric: Metric, budgets: Sequence[Budge
         ]
         _draw_curves(axes, timeline, metric, begin)
     if not axes.lines:
-        say_missing(axes, [level for sweep in sweeps for level in sweep.levels], metric)
+        levels = [level for sweep in sweeps for level in sweep.levels]
+        say_missing(axes, levels, metric, otherwise="no timeline was recorded")
         return png(figure)
     keys = limits_across(axes, budgets, metric, axes.dataLim.y1)
     axes.set_xlim(0, phases[-1].end_s)
     # The names of the phases stand above the curve.
-    axes.set_ylim(0, 1.4 * axes.dataLim.y1)
+    axes.set_ylim(0, 1.4 * max(axes.dataLim.y1, 1.0))
     _draw_phases(axes, phases)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(
@@ -66,7 +69,8 @@ def _draw_curves(axes: "Axes", timeline: MemoryTimeline, metric: Metric, begin: 
     parts = timeline.gpus if metric.source == "gpu" and len(timeline.gpus) > 1 else {}
     whole = timeline.curves.get(metric.name)
     if whole is not None:
-        _draw_curve(axes, whole, begin, metric.label, color=DEFAULT, linewidth=1.8)
+        label = f"{metric.label}, all GPUs" if parts else metric.label
+        _draw_curve(axes, whole, begin, label, color=DEFAULT, linewidth=1.8)
     for number, (uuid, curve) in enumerate(parts.items()):
         _draw_curve(axes, curve, begin, uuid, color=_PARTS[number % len(_PARTS)], linewidth=1.0)
 
@@ -76,6 +80,7 @@ def _draw_curve(axes: "Axes", curve: Curve, begin: float, label: str, **look: An
     axes.plot(
         [begin + at for at in curve.at_s],
         curve.mb,
+        marker="." if len(curve.mb) <= _FEW else "",
         label=f"_{label}" if label in drawn else label,
         **look,
     )

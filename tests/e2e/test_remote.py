@@ -13,9 +13,11 @@ import threading
 import time
 
 import pytest
+from metrics_server import A, B, metrics_text, serving
 
 from pytest_triton_perf.domain.variants import Variant, default_name
 from pytest_triton_perf.errors import ServerError
+from pytest_triton_perf.probes.triton_metrics import MetricsEndpoint
 from pytest_triton_perf.servers import remote as remote_module
 from pytest_triton_perf.servers.base import ServerSpec
 from pytest_triton_perf.servers.embedded import find_server
@@ -470,3 +472,89 @@ def test_a_cancelled_session_leaves_the_server_as_it_was_found(project, running)
     run.send_signal(signal.SIGTERM)
     assert run.wait(30) == 143
     assert state(there) == {"add_sub": 1}
+
+
+GPU_TEST = """
+import pytest
+
+@pytest.mark.perf_sweep(model="first", concurrency=[1, 2])
+@pytest.mark.perf_budget(max_gpu_memory_mb=4000, max_power_w=300)
+def test_fits():
+    pass
+
+@pytest.mark.perf_sweep(model="first", concurrency=1)
+@pytest.mark.perf_budget(max_gpu_memory_mb=2000)
+def test_does_not_fit():
+    pass
+"""
+
+
+def test_tritons_own_metrics_are_the_source_of_gpu_figures(project, running):
+    """This Triton has no GPU: the endpoint is another one, which says what such a Triton says."""
+    there = running()
+    project.tests(GPU_TEST)
+    started = time.monotonic()
+
+    def answer():
+        second = int(2 * (time.monotonic() - started))  # refreshed each half second
+        return metrics_text(
+            (A, 3000, 16000, 0.5, 100), (B, 500 + second % 2, 24000, 0.3, 60), cpu=second
+        )
+
+    with serving(answer) as address:
+        result = project.run(
+            f"--triton-url={there.grpc_url}", f"--triton-metrics-url={address}", reports="all"
+        )
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*gpu_memory_mb <= 2000 MB at every load: failed*"])
+    data = json.loads((project.output / "results.json").read_text())
+    for level in data["measurements"]:
+        assert level["gpu_memory_mb"] in (3500, 3501)
+        assert (level["gpu_utilization_pct"], level["power_w"]) == (40, 160)
+        assert level["gpu_memory_delta_mb"] is level["cpu_memory_mb"] is None
+        assert "the whole machine's" in level["missing"]["cpu_memory_mb"]
+        assert any(f"by Triton's metrics (http://{address}/metrics)" in n for n in level["notes"])
+    assert data["server_only"] == {"cpu_memory_mb": None, "gpus": {}}
+    memory = data["memory_timelines"][0]
+    assert set(memory["curves"]) == {"gpu_memory_mb"}
+    assert set(memory["gpus"]) == {A, B}
+    assert "Total Available GPU Memory: 40.0 GB" in (project.output / "summary.md").read_text()
+    assert (project.output / "plots/simple/first/gpu_mem_v_latency.png").is_file()
+
+
+def test_a_real_triton_without_a_gpu_supplies_no_gpu_figures(project, running):
+    there = running()
+    endpoint = MetricsEndpoint.at(there.metrics_url)
+    first = endpoint.ask(2)
+    assert first.gpus == {}
+    deadline = time.monotonic() + 10
+    while endpoint.ask(2).refreshed == first.refreshed:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    project.tests(GPU_TEST)
+    result = project.run(
+        f"--triton-url={there.grpc_url}", f"--triton-metrics-url={there.metrics_url}"
+    )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["*test_it.py:3: test_fits: max_power_w cannot be measured: Triton's metrics name no GPU*"]
+    )
+
+
+def test_metrics_that_are_lost_while_measuring_are_no_pass(project, running):
+    there = running()
+    project.tests(GPU_TEST)
+    asked = []
+
+    def answer():
+        asked.append(1)
+        return metrics_text((A, 300, 16000, 0.5, 100)) if len(asked) == 1 else "gone\n"
+
+    with serving(answer) as address:
+        result = project.run(
+            f"--triton-url={there.grpc_url}", f"--triton-metrics-url={address}", "-k", "test_fits"
+        )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*Triton's metrics endpoint http://*: what it sends are no*"])
+    data = json.loads((project.output / "results.json").read_text())
+    assert {verdict["status"] for verdict in data["verdicts"]} == {"not_measured"}

@@ -7,6 +7,7 @@ from pytest_triton_perf.domain.levels import Estimate, GpuFigures, Load, Measure
 from pytest_triton_perf.domain.metrics import GPU_METRICS
 from pytest_triton_perf.domain.results import Run
 from pytest_triton_perf.domain.sweeps import Sweep
+from pytest_triton_perf.domain.timelines import Curve, MemoryTimeline, Phase
 from pytest_triton_perf.domain.variants import Variant, default_name
 from pytest_triton_perf.domain.verdicts import judge
 
@@ -108,7 +109,28 @@ def sweep(chosen: Variant, peak: float, memory_mb: float, **kwargs: Any) -> Swee
         test=test,
         variant=chosen,
         measurements=[measurement(load, peak, memory_mb, **kwargs) for load in loads],
+        memory=timeline(loads, memory_mb, kwargs.get("gpu_memory_mb")),
     )
+
+
+def timeline(loads: list[Load], memory_mb: float, gpu_memory_mb: float | None) -> MemoryTimeline:
+    """Loading for two seconds, then half a second of warm-up and of each level; 20 Hz."""
+    names = ["load", "warm-up", *map(str, loads)]
+    ends = [2.0 + 0.5 * i for i in range(len(names))]
+    phases = [
+        Phase(name=name, start_s=start, end_s=end)
+        for name, start, end in zip(names, [0.0, *ends], ends, strict=False)
+    ]
+
+    def curve(peak_mb: float) -> Curve:
+        times = [i / 20 for i in range(int(20 * ends[-1]))]
+        return Curve.through([(at, peak_mb * min(1.0, 0.2 + at / 2.5)) for at in times])
+
+    curves = {"cpu_memory_mb": curve(memory_mb)}
+    if gpu_memory_mb is not None:
+        curves["gpu_memory_mb"] = curve(gpu_memory_mb)
+    gpus = {GPU: curves["gpu_memory_mb"]} if gpu_memory_mb is not None else {}
+    return MemoryTimeline(phases=tuple(phases), curves=curves, gpus=gpus)
 
 
 def run_of(sweeps: list[Sweep], budgets: list[Budget], **kwargs: Any) -> Run:

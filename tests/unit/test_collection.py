@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from metrics_server import A, metrics_text, serving
 
 from pytest_triton_perf.errors import UsageError
 
@@ -293,6 +294,72 @@ def test_what_a_remote_server_cannot_give_is_told_at_collection(collect, keys, b
     result.stderr.fnmatch_lines([f"*test_it.py:3: test_it: {message}"])
 
 
+REMOTE = ("--triton-url=h:8001",)
+A_GPU = metrics_text((A, 3000, 16000, 0.0, 50))
+
+
+def test_a_gpu_budget_on_a_remote_server_names_the_option_that_helps(collect):
+    result = collect(sweep("model='m', concurrency=1", "max_power_w=5"), *REMOTE)
+    result.stderr.fnmatch_lines(["*; for GPU metrics, --triton-metrics-url=host:8002 names *"])
+
+
+@pytest.mark.parametrize("name", ["max_gpu_memory_mb", "max_gpu_utilization_pct", "max_power_w"])
+def test_what_a_remote_servers_metrics_supply_can_have_a_budget(collect, name):
+    with serving(lambda: A_GPU) as address:
+        result = collect(
+            sweep("model='m', concurrency=1", f"{name}=5"),
+            *REMOTE,
+            f"--triton-metrics-url={address}",
+            "--collect-only",
+        )
+    assert result.ret == 0
+
+
+@pytest.mark.parametrize(
+    ("budget", "answer", "message"),
+    [
+        ("max_cpu_memory_mb=5", A_GPU, "Triton's metrics endpoint knows the whole machine's CPU *"),
+        ("max_power_w=5", metrics_text(), "Triton's metrics name no GPU: it sees none, *"),
+        (
+            "max_gpu_memory_mb=5",
+            metrics_text((A, 0, 0, 0.0, 0)),
+            f"Triton could not read nv_gpu_memory_used_bytes of GPU {A}: see its log",
+        ),
+        (
+            "max_power_w=5",
+            "garbage\n",
+            "Triton's metrics endpoint http://127.0.0.1:*/metrics: what it sends are no metrics *",
+        ),
+    ],
+)
+def test_what_they_do_not_supply_is_told_at_collection(collect, budget, answer, message):
+    with serving(lambda: answer) as address:
+        result = collect(
+            sweep("model='m', concurrency=1", budget), *REMOTE, f"--triton-metrics-url={address}"
+        )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    name = budget.partition("=")[0]
+    result.stderr.fnmatch_lines([f"*test_it.py:3: test_it: {name} cannot be measured: {message}"])
+
+
+def test_an_endpoint_that_cannot_be_reached_is_told_once_and_at_once(collect):
+    source = sweep("model='m', concurrency=1", "max_gpu_memory_mb=5, max_power_w=5")
+    result = collect(source, *REMOTE, "--triton-metrics-url=127.0.0.1:1")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    why = "Triton's metrics endpoint http://127.0.0.1:1/metrics: ?Errno 111? Connection refused"
+    result.stderr.fnmatch_lines(
+        [f"*{name} cannot be measured: {why}" for name in ("max_gpu_memory_mb", "max_power_w")]
+    )
+
+
+def test_without_such_a_budget_the_endpoint_is_not_asked(collect):
+    asked = []
+    with serving(lambda: asked.append(1) or A_GPU) as address:
+        source = sweep("model='m', concurrency=1", "p99_latency_ms=5")
+        result = collect(source, *REMOTE, f"--triton-metrics-url={address}", "--collect-only")
+    assert (result.ret, asked) == (0, [])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -309,6 +376,14 @@ def test_what_a_remote_server_cannot_give_is_told_at_collection(collect, keys, b
         (
             ["--triton-url=h:1", "--triton-tls-ca=/x"],
             "--triton-tls-ca: nothing in --triton-url=h:1",
+        ),
+        (
+            ["--triton-url=h:1", "--triton-metrics-url=h"],
+            "--triton-metrics-url: 'h': expected host:port of Triton's metrics, as in",
+        ),
+        (
+            ["--triton-url=h:1", "--triton-metrics-url=https://h", "--triton-tls-ca=/x"],
+            "--triton-tls-ca: there is no file /x",
         ),
         (
             ["--triton-url=grpcs://h:1", "--triton-tls-ca=/x"],

@@ -22,6 +22,7 @@ from pytest_triton_perf.reports.content import (
     best_level,
     environment_rows,
     facts,
+    gpu_memory_sentence,
     hardware,
     levels_of,
     missing_notes,
@@ -180,6 +181,27 @@ def test_the_facts_name_the_hardware_and_the_targets():
     assert facts(bare, "resnet")[1:] == [("Measured on", GPU), ("Constraint targets", "none")]
 
 
+def test_the_memory_of_all_gpus_together():
+    run = sample_run()
+    assert gpu_memory_sentence(run, "resnet") == "Total Available GPU Memory: 24.1 GB"
+    assert gpu_memory_sentence(run, "add_sub") == ""
+    bare = Run(environment={}, sweeps=run.sweeps, verdicts=[])
+    assert gpu_memory_sentence(bare, "resnet") == ""
+
+
+def test_a_remote_servers_gpus_are_known_by_its_own_metrics():
+    level = measurement(Load(concurrency=1), 100, 1)
+    gpus = {"GPU-a": {"memory_total_mb": 15_000.0}, "GPU-b": {"memory_total_mb": 700.0}}
+    one = Sweep(
+        test="t",
+        variant=variant("m", kind="KIND_GPU"),
+        measurements=[dataclasses.replace(level, gpus=gpus)],
+    )
+    run = run_of([one], [])
+    assert gpu_memory_sentence(run, "m") == "Total Available GPU Memory: 15.7 GB"
+    assert hardware(run, "m") == "GPU-a (15.0 GB) and GPU-b (0.7 GB)"
+
+
 def test_the_table_of_best_configurations():
     table = best_table(sample_run(), "resnet")
     assert table.header == [
@@ -237,6 +259,17 @@ def test_notes_say_each_reason_once():
     assert missing_notes(levels_of(run, "add_sub")) == [
         "GPU memory, GPU memory over idle server, GPU utilization, GPU power and GPU energy per "
         "inference not measured: " + NO_GPU
+    ]
+
+
+def test_a_remark_on_many_levels_is_there_once():
+    one, *_ = add_sub_sweeps()
+    noted = [dataclasses.replace(m, notes=("slow", "odd")) for m in one.measurements[:3]]
+    noted[1] = dataclasses.replace(noted[1], notes=("slow",))
+    levels = dataclasses.replace(one, measurements=noted).levels
+    assert missing_notes(levels)[1:] == [
+        "add_sub_config_default at concurrency 1 and 2 more: slow",
+        "add_sub_config_default at concurrency 1 and 1 more: odd",
     ]
 
 

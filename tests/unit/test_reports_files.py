@@ -48,6 +48,7 @@ def test_every_file_of_the_interface_is_there(written):
         "plots/simple/resnet/throughput_v_latency.png",
         "plots/simple/resnet/gpu_mem_v_latency.png",
         *(f"plots/detailed/{name}/latency_breakdown.png" for name in variants),
+        *(f"plots/detailed/{name}/memory_timeline.png" for name in variants),
         "reports/summaries/add_sub/result_summary.pdf",
         "reports/summaries/resnet/result_summary.pdf",
         *(f"reports/detailed/{name}/detailed_report.pdf" for name in variants),
@@ -142,7 +143,7 @@ def test_results_json_holds_the_whole_run(written):
 
 def test_the_page_is_one_file_with_everything_in_it(written):
     page = (written / "index.html").read_text(encoding="utf-8")
-    assert page.count("data:image/png;base64,") == 4 + 7
+    assert page.count("data:image/png;base64,") == 4 + 2 * 7
     assert "http" not in page
     assert "<script" not in page
     assert "prefers-color-scheme: dark" in page

@@ -34,7 +34,9 @@ def test_the_pictures_and_their_names():
     pictures = plots.draw(run_of(add_sub_sweeps()[:2], []))
     assert sorted(pictures) == [
         "detailed/add_sub_config_0/latency_breakdown.png",
+        "detailed/add_sub_config_0/memory_timeline.png",
         "detailed/add_sub_config_default/latency_breakdown.png",
+        "detailed/add_sub_config_default/memory_timeline.png",
         "simple/add_sub/cpu_mem_v_latency.png",
         "simple/add_sub/throughput_v_latency.png",
     ]

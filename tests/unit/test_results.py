@@ -6,6 +6,7 @@ from builders import LOADS, ramp
 
 from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.results import Run, from_json, merge, to_json
+from pytest_triton_perf.domain.timelines import Curve, MemoryTimeline, Phase
 from pytest_triton_perf.domain.verdicts import judge
 from pytest_triton_perf.errors import UsageError
 
@@ -36,6 +37,28 @@ def test_a_file_of_before_there_was_a_metric_is_read():
     data = to_json(a_run())
     for row in data["measurements"]:
         del row["cpu_utilization_pct"], row["energy_per_inference_j"]
+    assert from_json(data) == a_run()
+
+
+def test_a_memory_timeline_survives_it_too_and_may_be_absent():
+    memory = MemoryTimeline(
+        phases=(Phase(name="load", start_s=0.0, end_s=1.5),),
+        curves={"cpu_memory_mb": Curve(at_s=[0.1, 1.2], mb=[20.0, 75.5])},
+        gpus={"GPU-a": Curve(at_s=[0.1], mb=[300.0])},
+    )
+    run = replace(a_run(), sweeps=[replace(ramp(), memory=memory)])
+    data = json.loads(json.dumps(to_json(run)))
+    assert data["memory_timelines"] == [
+        {
+            "test": "test_it",
+            "variant": "m_config_0",
+            "phases": [{"name": "load", "start_s": 0.0, "end_s": 1.5}],
+            "curves": {"cpu_memory_mb": {"at_s": [0.1, 1.2], "mb": [20.0, 75.5]}},
+            "gpus": {"GPU-a": {"at_s": [0.1], "mb": [300.0]}},
+        }
+    ]
+    assert from_json(data) == run
+    del data["memory_timelines"]  # as written by the versions before
     assert from_json(data) == a_run()
 
 

@@ -278,9 +278,12 @@ def test_one_failure_loses_neither_the_level_nor_the_source() -> None:
             remarks = probe.remarks(sampler, start, time.monotonic())
     assert seen.gpus[A]["memory_mb"] == 3000
     assert set(seen.missing) == {"cpu_memory_mb", "gpu_memory_delta_mb"}
-    (remark,) = remarks
-    assert remark.startswith("GPU memory, utilization and power are those of whole devices, their")
-    assert f"by Triton's metrics (http://{address}/metrics), which Triton refreshed once" in remark
+    assert remarks == [
+        "GPU memory, utilization and power are those of whole devices, their other users included, "
+        f"by Triton's metrics (http://{address}/metrics)",
+        "Triton refreshed its metrics only once while this was measured; it does so twice per "
+        "--metrics-interval-ms, each second unless told otherwise",
+    ]
 
 
 def test_an_endpoint_that_is_gone_is_a_reason_for_each_metric() -> None:
