@@ -86,7 +86,7 @@ class PerfSession:
                     self._progress.step(f"loading {test.variant.name}")
                     with recorder.phase("load"):
                         config = watched.server.load(test.variant)
-                    watched.watch.look_again()
+                        watched.watch.look_again()
                     served = replace(test.variant, config=config)
                     self._sweeps[test.nodeid] = _sweep(test, served, measured)
                     for measurement in self._levels(test, watched, recorder):

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from pytest_triton_perf.probes.base import Reading
+from pytest_triton_perf.probes.base import Reading, number
 from pytest_triton_perf.probes.sampler import Sampler
 from pytest_triton_perf.probes.triton_metrics import EndpointError, MetricsEndpoint
 
@@ -48,7 +48,7 @@ class CrossCheck:
 
 
 def _values(readings: Sequence[Reading], uuid: str, key: str) -> list[float]:
-    values = (reading.gpus.get(uuid, {}).get(key) for reading in readings)
+    values = (number(reading.gpus.get(uuid, {}), key) for reading in readings)
     return [value for value in values if value is not None]
 
 

@@ -21,7 +21,7 @@ class MemoryRecorder:
         self._sampler = sampler
         self._began = self._fetched = time.monotonic()
         self._phases: list[Phase] = []
-        self._gpus: dict[str, dict[str, float | None]] = {}
+        self._gpus: dict[str, dict[str, float | str | None]] = {}
         """What was last read of each GPU: probes may share in it."""
         self._totals: dict[str, list[tuple[float, float]]] = {}
         self._parts: dict[str, list[tuple[float, float]]] = {}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pytest_triton_perf.domain.metrics import METRICS
+from pytest_triton_perf.domain.metrics import GPU_METRICS, METRICS, PROCESS_METRICS
 from pytest_triton_perf.errors import UsageError
 from pytest_triton_perf.probes.base import Reading
 from pytest_triton_perf.probes.sampler import Sampler
@@ -32,6 +32,7 @@ _FAMILIES = {
     "memory_total_mb": ("nv_gpu_memory_total_bytes", 1 / _MB),
     "utilization_pct": ("nv_gpu_utilization", 100.0),
     "power_w": ("nv_gpu_power_usage", 1.0),
+    "energy_j": ("nv_energy_consumption", 1.0),
 }
 """What a reading holds of a GPU -> Triton's metric, and the factor to our unit."""
 
@@ -39,6 +40,8 @@ _SUPPLIES = {
     "gpu_memory_mb": "memory_mb",
     "gpu_utilization_pct": "utilization_pct",
     "power_w": "power_w",
+    # The sampler makes do with the power where a GPU counts no energy.
+    "energy_per_inference_j": "power_w",
 }
 
 _NOT_TOLD = {
@@ -174,7 +177,9 @@ class Answer:
         for family in text_string_to_metric_families(refreshed):
             for sample in family.samples:
                 if uuid := sample.labels.get("gpu_uuid"):
-                    found.setdefault(uuid, {})[sample.name] = sample.value
+                    # The parser gives counters OpenMetrics' ending.
+                    name = sample.name.removesuffix("_total")
+                    found.setdefault(uuid, {})[name] = sample.value
         gpus = {uuid: _figures(values) for uuid, values in found.items()}
         return cls(gpus=gpus, missing=_not_supplied(gpus, found), refreshed=refreshed)
 
@@ -192,6 +197,7 @@ def _figures(values: Mapping[str, float]) -> dict[str, float | None]:
     if not gpu["memory_total_mb"]:
         gpu["memory_total_mb"] = gpu["memory_mb"] = None
     gpu["power_w"] = gpu["power_w"] or None
+    gpu["energy_j"] = gpu["energy_j"] or None
     return gpu
 
 
@@ -200,9 +206,9 @@ def _not_supplied(
 ) -> dict[str, str]:
     missing = {}
     for metric in METRICS.values():
-        if metric.source == "process":
+        if metric.name in PROCESS_METRICS:
             missing[metric.name] = _CPU
-        elif metric.source == "gpu":
+        elif metric.name in GPU_METRICS:
             key = _SUPPLIES.get(metric.name)
             if not gpus:
                 missing[metric.name] = (
@@ -231,9 +237,9 @@ class TritonMetricsProbe:
     its own. An endpoint that does not answer once is asked again.
     """
 
-    metrics: tuple[str, ...] = tuple(
-        metric.name for metric in METRICS.values() if metric.source in ("gpu", "process")
-    )
+    name = "Triton's metrics endpoint"
+    period_s = 0.25
+    metrics: tuple[str, ...] = (*GPU_METRICS, *PROCESS_METRICS)
 
     def __init__(self, endpoint: MetricsEndpoint) -> None:
         self._endpoint = endpoint
@@ -241,8 +247,8 @@ class TritonMetricsProbe:
         self._busy: set[str] = set()
         """GPUs whose utilisation was above 0 before: their 0 is no failure of Triton's."""
 
-    def read(self) -> Reading:
-        """What Triton refreshed since the last reading."""
+    def read(self, *, fresh: bool = False) -> Reading:
+        """What Triton refreshed since the last reading; nothing is remembered beyond that."""
         try:
             answer = self._endpoint.ask(_READ_S)
         except EndpointError as error:

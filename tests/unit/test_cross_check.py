@@ -12,12 +12,14 @@ from pytest_triton_perf.probes.triton_metrics import MetricsEndpoint
 class Nvml:
     """Readings of a list, the last one for ever."""
 
+    name = "a device"
+    period_s = 60.0
     metrics = ("gpu_memory_mb", "power_w")
 
     def __init__(self, *readings: Reading) -> None:
         self._readings = list(readings)
 
-    def read(self) -> Reading:
+    def read(self, *, fresh: bool = False) -> Reading:
         return self._readings.pop(0) if len(self._readings) > 1 else self._readings[0]
 
     def close(self) -> None:
@@ -29,7 +31,7 @@ def nvml(memory_mb: float | None, power_w: float | None, uuid: str = A) -> Readi
 
 
 def remarks(check: CrossCheck, *readings: Reading) -> list[str]:
-    with Sampler([Nvml(*readings)], period_s=60) as sampler:
+    with Sampler([Nvml(*readings)]) as sampler:
         for _ in readings:
             sampler.read_now()
         now = time.monotonic()

@@ -19,6 +19,8 @@ from pytest_triton_perf.probes.triton_metrics import (
 )
 
 CPU = "Triton's metrics endpoint knows the whole machine's CPU and memory, not the server's"
+NEVER = {"cpu_memory_mb", "cpu_utilization_pct", "gpu_memory_delta_mb"}
+"""What Triton's metrics tell of no server."""
 ONE = metrics_text((A, 3000, 16000, 0.5, 120.5))
 TWO = metrics_text((A, 3000, 16000, 0.5, 120.5), (B, 500, 24000, 0.25, 60))
 NO_GPU = metrics_text()
@@ -53,12 +55,19 @@ def test_another_address_is_a_usage_error(address: str) -> None:
 def test_figures_come_per_gpu_in_our_units() -> None:
     answer = Answer.parse(TWO)
     assert answer.gpus == {
-        A: {"memory_mb": 3000, "memory_total_mb": 16000, "utilization_pct": 50, "power_w": 120.5},
-        B: {"memory_mb": 500, "memory_total_mb": 24000, "utilization_pct": 25, "power_w": 60},
-    }
+        A: {
+            "memory_mb": 3000, "memory_total_mb": 16000, "utilization_pct": 50, "power_w": 120.5,
+            "energy_j": None,
+        },
+        B: {
+            "memory_mb": 500, "memory_total_mb": 24000, "utilization_pct": 25, "power_w": 60,
+            "energy_j": None,
+        },
+    }  # fmt: skip
     # The machine's memory is there in the text, and is not taken for the server's.
     assert answer.missing == {
         "cpu_memory_mb": CPU,
+        "cpu_utilization_pct": CPU,
         "gpu_memory_delta_mb": (
             "what the idle server takes is not known: it ran before this session"
         ),
@@ -75,7 +84,10 @@ def test_a_server_without_gpus_supplies_nothing() -> None:
 @pytest.mark.parametrize(
     ("gpu", "unread"),
     [
-        ((A, 3000, 16000, 0.5, 0), {"power_w": "nv_gpu_power_usage"}),
+        (
+            (A, 3000, 16000, 0.5, 0),
+            dict.fromkeys(("power_w", "energy_per_inference_j"), "nv_gpu_power_usage"),
+        ),
         ((A, 0, 0, 0.5, 120), {"gpu_memory_mb": "nv_gpu_memory_used_bytes"}),
         ((A, 3000, 16000, float("nan"), 120), {"gpu_utilization_pct": "nv_gpu_utilization"}),
     ],
@@ -84,7 +96,7 @@ def test_tritons_zero_for_what_it_could_not_read_is_no_figure(gpu, unread) -> No
     missing = Answer.parse(metrics_text(gpu)).missing
     for metric, name in unread.items():
         assert missing[metric] == f"Triton could not read {name} of GPU {A}: see its log"
-    assert set(missing) == {*unread, "cpu_memory_mb", "gpu_memory_delta_mb"}
+    assert set(missing) == {*unread, *NEVER}
 
 
 def test_a_family_that_is_not_there_is_named() -> None:
@@ -245,6 +257,37 @@ def test_only_what_triton_refreshed_is_a_figure() -> None:
     )
 
 
+def test_energy_is_tritons_counter_and_without_it_power_times_time() -> None:
+    counter = '# TYPE nv_energy_consumption counter\nnv_energy_consumption{gpu_uuid="%s"} %d'
+    joules = iter(range(1000, 2000, 50))  # 50 J each quarter of a second
+
+    def answer() -> str:
+        now = next(joules)
+        return metrics_text((A, 3000, 16000, 0.5, 100), cpu=now, more=counter % (A, now))
+
+    with (
+        serving(answer) as address,
+        Sampler([TritonMetricsProbe(MetricsEndpoint.at(address))]) as sampler,
+    ):
+        start = time.monotonic()
+        time.sleep(1.1)
+        end = time.monotonic()
+        seen = sampler.summary(start, end)
+        at = [at for at, _ in sampler.series(start, end)[0]]
+    assert len(at) >= 3
+    rate = 50 * (len(at) - 1) / (at[-1] - at[0])
+    assert seen.gpus[A]["energy_j"] == pytest.approx(rate * (end - start))
+    with (
+        serving(lambda: ONE) as address,
+        Sampler([TritonMetricsProbe(MetricsEndpoint.at(address))]) as sampler,
+    ):
+        start = time.monotonic()
+        time.sleep(0.3)
+        end = time.monotonic()
+        seen = sampler.summary(start, end)
+    assert seen.gpus[A]["energy_j"] == pytest.approx(120.5 * (end - start))
+
+
 def test_requests_do_not_make_a_figure_fresh() -> None:
     answers = [ONE, ONE.replace('version="1"} 7', 'version="1"} 8')]
     with serving(lambda: answers.pop(0)) as address:
@@ -271,13 +314,13 @@ def test_one_failure_loses_neither_the_level_nor_the_source() -> None:
     with serving(lambda: answers.pop(0) if len(answers) > 1 else answers[0]) as address:
         probe = TritonMetricsProbe(MetricsEndpoint.at(address))
         start = time.monotonic()
-        with Sampler([probe], period_s=0.05) as sampler:
+        with Sampler([probe]) as sampler:
             while not any(reading.gpus for _, reading in sampler.series(start, start + 60)[0]):
                 time.sleep(0.01)
             seen = sampler.summary(start, time.monotonic())
             remarks = probe.remarks(sampler, start, time.monotonic())
     assert seen.gpus[A]["memory_mb"] == 3000
-    assert set(seen.missing) == {"cpu_memory_mb", "gpu_memory_delta_mb"}
+    assert set(seen.missing) == NEVER
     assert remarks == [
         "GPU memory, utilization and power are those of whole devices, their other users included, "
         f"by Triton's metrics (http://{address}/metrics)",
@@ -289,7 +332,7 @@ def test_one_failure_loses_neither_the_level_nor_the_source() -> None:
 def test_an_endpoint_that_is_gone_is_a_reason_for_each_metric() -> None:
     probe = TritonMetricsProbe(MetricsEndpoint.at("127.0.0.1:1"))
     start = time.monotonic()
-    with Sampler([probe], period_s=60) as sampler:
+    with Sampler([probe]) as sampler:
         seen = sampler.read_now()
         assert probe.remarks(sampler, start, time.monotonic()) == []
     why = "Triton's metrics endpoint http://127.0.0.1:1/metrics: [Errno 111] Connection refused"

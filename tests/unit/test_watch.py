@@ -8,12 +8,14 @@ from pytest_triton_perf.probes.watch import Watch
 class Device:
     """A GPU whose memory a test sets."""
 
+    name = "a device"
+    period_s = 60.0
     metrics = ("gpu_memory_mb", "gpu_memory_delta_mb")
 
     def __init__(self, memory_mb: float) -> None:
         self.memory_mb = memory_mb
 
-    def read(self) -> Reading:
+    def read(self, *, fresh: bool = False) -> Reading:
         return Reading(gpus={"GPU-a": {"memory_mb": self.memory_mb}}, notes=("by the probe",))
 
     def close(self) -> None:
@@ -27,7 +29,7 @@ class Reviewer:
 
 def test_a_level_is_read_over_idle_and_reviewed() -> None:
     device = Device(400)
-    watch = Watch(Sampler([device], period_s=60), reviewer=Reviewer())
+    watch = Watch(Sampler([device]), reviewer=Reviewer())
     watch.start()
     device.memory_mb = 1000
     start = time.monotonic()
@@ -41,7 +43,7 @@ def test_a_level_is_read_over_idle_and_reviewed() -> None:
 
 
 def test_what_a_server_took_before_we_came_is_not_known() -> None:
-    watch = Watch(Sampler([Device(400)], period_s=60), ours=False)
+    watch = Watch(Sampler([Device(400)]), ours=False)
     watch.start()
     level = watch.level(1.0, 2.0)
     watch.stop()
