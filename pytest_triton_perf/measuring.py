@@ -20,8 +20,9 @@ FIRST_S = 0.4
 _LONGEST_REQUESTS = 30_000
 """In one segment: what perf_analyzer records takes about 1 kB a request while it is read."""
 
-_SEGMENTS_PER_LOOK = 2
-"""How many segments a level gets between two looks: how they differ is what their length hides."""
+_SEGMENTS_PER_LOOK = 4
+"""How many segments a level gets between two looks: a few long ones would not show how much they
+differ, and the interval would have to allow for that."""
 
 _STARTUP_S = 0.5
 """Start and end of a load generator, generously."""

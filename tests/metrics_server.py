@@ -3,7 +3,6 @@
 import contextlib
 import http.server
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 A, B = "GPU-aaaa", "GPU-bbbb"
@@ -38,8 +37,11 @@ def metrics_text(
 
 
 @contextlib.contextmanager
-def serving(answer: Callable[[], str | bytes], *, status: int = 200) -> Iterator[str]:
+def serving(
+    answer: Callable[[], str | bytes], *, status: int = 200, at: str = "127.0.0.1:0"
+) -> Iterator[str]:
     """``host:port`` of a server that sends ``answer()`` to every GET, until the block ends."""
+    host, _, port = at.partition(":")
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -55,7 +57,7 @@ def serving(answer: Callable[[], str | bytes], *, status: int = 200) -> Iterator
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = http.server.ThreadingHTTPServer((host, int(port)), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
@@ -64,9 +66,3 @@ def serving(answer: Callable[[], str | bytes], *, status: int = 200) -> Iterator
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-def each_second(*answers: str) -> Callable[[], str]:
-    """The answers one after the other, each for a second; the last for ever."""
-    started = time.monotonic()
-    return lambda: answers[min(int(time.monotonic() - started), len(answers) - 1)]

@@ -27,6 +27,9 @@ from pytest_triton_perf.domain.segments import Segment
 TAIL_EVENTS = 10
 """Requests beyond a limit or a percentile that it takes to see how they come in bunches."""
 
+_FURTHEST_LOG = 30.0
+"""An interval that is wider than this factor of e says nothing."""
+
 WINDOW_SIDE = 2 / 3
 """At most this chance has a window's percentile to lie on one given side of the true one.
 
@@ -130,7 +133,12 @@ def _with_batch_means(value: float, found: Sequence[Spread], sample: Pool, tail:
         needs = max(1, BLOCKS * FEW_PER_BLOCK - int(sample.requests.sum()))
         return Estimate(value=value, ci=(None, None), needs=needs)
     half = max(spread.half_width(tail) for spread in found)
-    return Estimate(value=value, ci=(max(0.0, value - half), value + half))
+    if not value > 0:
+        return Estimate(value=value, ci=(0.0, value + half))
+    # On the scale of the logarithm: neither can be below 0, and what is far away stays far away
+    # where few segments make the interval wide.
+    ratio = math.exp(half / value) if half / value < _FURTHEST_LOG else math.inf
+    return Estimate(value=value, ci=(value / ratio, value * ratio if ratio < math.inf else None))
 
 
 def percentile_ms(

@@ -192,7 +192,7 @@ def test_windows_give_batch_means():
     average = found.values["avg_latency_ms"]
     assert average.value == pytest.approx(11)
     half = stats.t.ppf(0.975, 3) * np.std([10, 12, 11, 11], ddof=1) / 2
-    assert average.ci == pytest.approx((11 - half, 11 + half))
+    assert average.ci == pytest.approx((11 * np.exp(-half / 11), 11 * np.exp(half / 11)))
     assert found.missing == {
         "p99_latency_ms": "single requests were not recorded, and no window has its p99"
     }

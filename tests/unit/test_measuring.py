@@ -117,7 +117,7 @@ def test_a_clear_pass_takes_the_floor_in_segments_that_are_apart(clock: Clock) -
     server = Server(clock, {1: 1, 2: 1})
     swept, _ = sweep(server, [ONE, TWO], limit)
     assert statuses(swept, limit) == {ONE: "passed", TWO: "passed"}
-    assert [load for load, _ in server.made] == [ONE, TWO, TWO, ONE, TWO, ONE]
+    assert [load for load, _ in server.made] == [ONE, TWO, *[TWO, ONE] * 4]
     assert [level.loaded_s for level in swept.levels] == [pytest.approx(2.0)] * 2
 
 
@@ -125,7 +125,7 @@ def test_a_level_that_no_budget_is_about_gets_no_more(clock: Clock) -> None:
     limit = budget({"concurrency": 2}, p99_latency_ms=10)
     server = Server(clock, {1: 1, 2: 1, 4: 1})
     swept, _ = sweep(server, [ONE, TWO, FOUR], limit)
-    assert [load for load, _ in server.made] == [ONE, TWO, FOUR, TWO, TWO]
+    assert [load for load, _ in server.made] == [ONE, TWO, FOUR, *[TWO] * 4]
     assert statuses(swept, limit) == {TWO: "passed"}
 
 
@@ -145,7 +145,7 @@ def test_the_time_goes_to_the_borderline_level(clock: Clock) -> None:
     swept, _ = sweep(server, [ONE, TWO], limit, rules=Rules(max_seconds=20))
     one, two = swept.levels
     assert statuses(swept, limit) == {ONE: "passed", TWO: "undecided"}
-    assert one.loaded_s == pytest.approx(2.0)
+    assert one.loaded_s < 5
     assert two.loaded_s > 10
     assert clock.now - 1000 < 20 + 1
     assert swept.decisions(limit)[TWO].needs
