@@ -12,6 +12,7 @@ import ast
 import contextlib
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -25,8 +26,14 @@ if TYPE_CHECKING:
     import psutil
 
 _COMPLETES = ("auto_complete_config",)
-_ENDS = ("finalize", "__del__", "atexit", "tempfile", "open", "print", "stdout")
+_ENDS = (
+    *("finalize", "__del__", "atexit", "tempfile", "open", "print", "stdout", "logging"),
+    *("import_module", "__import__", "exec", "eval", "sqlite3", "shelve", "dbm", "mmap"),
+)
 """Words of a source whose process may have something to do at its end: clean up, write a buffer."""
+
+_NOTHING_TO_END = {"triton_python_backend_utils", "numpy", "torch", "cupy"}
+"""Libraries whose processes leave nothing undone: what they hold, on a GPU too, goes with them."""
 
 _STUB = "triton_python_backend_stub"
 _KILLED_S = 5.0
@@ -79,7 +86,7 @@ def end_idle_stubs(server: "psutil.Process", model: str, readable: Callable[[str
     for process, stub in _stubs(server):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             source = Path(readable(stub.source))
-            if stub.model == model and not process.children() and _lacks(_ENDS, source):
+            if stub.model == model and not process.children() and _may_be_killed(source):
                 process.kill()
                 ended.append(process)
                 (shared_memory / stub.region).unlink(missing_ok=True)
@@ -153,6 +160,26 @@ def _stubs(server: "psutil.Process") -> "list[tuple[psutil.Process, _Stub]]":
                 if (stub := _Stub.of(process)) is not None:
                     found.append((process, stub))
     return found
+
+
+def _may_be_killed(source: Path) -> bool:
+    """Whether neither a model's source nor what it imports has anything to do at its end."""
+    if not _lacks(_ENDS, source):
+        return False
+    imported = {
+        name.partition(".")[0]
+        for node in ast.walk(ast.parse(source.read_bytes()))
+        for name in _imports(node)
+    }
+    return imported <= sys.stdlib_module_names | _NOTHING_TO_END
+
+
+def _imports(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return ["." if node.level else str(node.module)]
+    return []
 
 
 def _lacks(words: Collection[str], source: Path) -> bool:

@@ -184,3 +184,37 @@ def test_there_are_so_many_looks_and_no_more():
     for look in (0, LOOKS + 1):
         with pytest.raises(ValueError, match=f"look {look} of 6"):
             decide(budget(p99_latency_ms=1), [], look=look)
+
+
+def regimes(*scales: float, requests: int = 400) -> list[Segment]:
+    """Segments in which the machine was that much slower than in others."""
+    return [
+        closed_loop(scale * lognormal(seed, requests), 2, started=100.0 * seed)
+        for seed, scale in enumerate(scales)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("scales", "limit_ms", "status"),
+    [
+        ((1.0, 1.6, 0.8, 1.4, 0.7), 2000, "passed"),
+        ((1.0, 1.6, 0.8, 1.4), 2000, "undecided"),  # four segments bound nothing
+        ((1.0, 1.6, 0.8, 1.4, 0.7), 8, "undecided"),
+        ((1.0, 60.0, 0.8, 1.4, 0.7), 2000, "undecided"),
+    ],
+)
+def test_a_limit_far_from_the_slowest_requests_is_kept_though_segments_differ(
+    scales, limit_ms, status
+):
+    decision = decide(budget(p99_latency_ms=limit_ms), regimes(*scales), look=2, pass_seconds=0)
+    assert decision.status == status
+
+
+def test_a_far_limit_still_takes_as_many_requests_as_independent_ones_would() -> None:
+    few = regimes(1.0, 1.6, 0.8, 1.4, 0.7, requests=120)
+    assert decide(budget(p99_latency_ms=2000), few, look=2, pass_seconds=0).status == "undecided"
+
+
+def test_a_failed_request_is_near_every_limit():
+    segments = [*regimes(1.0, 1.6, 0.8, 1.4), closed_loop(lognormal(9, 400), 2, failed=[7])]
+    assert decide(budget(p99_latency_ms=2000), segments, look=2, pass_seconds=0).status != "passed"

@@ -124,6 +124,8 @@ def test_an_idle_stub_of_the_model_is_ended_with_its_memory(stub):
         "    def __del__(self):\n        pass\n",
         "    log = open('/dev/null', 'w')\n",
         "    print('a line in a buffer')\n",
+        "    def execute(self, requests):\n        import onnxruntime\n",
+        "    def execute(self, requests):\n        from . import helper\n",
     ],
 )
 def test_a_stub_whose_end_matters_is_left_to_triton(stub, end):
