@@ -17,6 +17,7 @@ FILES = (
     "results/metrics-server-only.csv",
     "plots/simple/add_sub/throughput_v_latency.png",
     "plots/detailed/add_sub_config_default/latency_breakdown.png",
+    "plots/detailed/add_sub_config_default/memory_timeline.png",
     "reports/summaries/add_sub/result_summary.pdf",
     "reports/detailed/add_sub_config_default/detailed_report.pdf",
     "index.html",
