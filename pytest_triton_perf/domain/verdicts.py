@@ -85,8 +85,12 @@ def judge(
                 # A peak of memory was there, whoever else used the machine.
                 disturbed = metric.source == "client" and bool(level.measurement.faults)
                 (tally.disturbed if disturbed else tally.failed).append(level)
+            elif status == "passed":
+                tally.passed.append(level)
+            elif why:  # The sweep ended before it was decided.
+                tally.miss(load, why)
             else:
-                (tally.passed if status == "passed" else tally.undecided).append(level)
+                tally.undecided.append(level)
     if tally.failed:
         level = _worst(tally.failed, metric)
         return _verdict(budget, sweep, "failed", _miss(level, budget), level)

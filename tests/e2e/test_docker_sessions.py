@@ -32,7 +32,7 @@ def test_first():
     pass
 
 @pytest.mark.perf_sweep(model="troubled", concurrency=[1, 2])
-@pytest.mark.perf_budget(min_throughput=1)
+@pytest.mark.perf_budget(min_throughput=1, at={"concurrency": 2})
 def test_troubled():
     pass
 

@@ -18,7 +18,7 @@ def test_first():
     pass
 
 @pytest.mark.perf_sweep(model="troubled", concurrency=[1, 2])
-@pytest.mark.perf_budget(min_throughput=1)
+@pytest.mark.perf_budget(min_throughput=1, at={"concurrency": 2})
 def test_troubled():
     pass
 
@@ -142,7 +142,7 @@ def test_a_config_that_triton_refuses_shows_its_reason(project):
 def test_stop_at_the_first_failure_keeps_results(project):
     project.model("troubled", "pass")
     project.tests(
-        TWO_MODELS.replace("min_throughput=1)\ndef test_tr", "min_throughput=1e9)\ndef test_tr")
+        TWO_MODELS.replace('min_throughput=1, at={"concurrency": 2}', "min_throughput=1e9")
     )
     result = project.run("-x")
     assert result.ret == 1

@@ -80,7 +80,14 @@ def test_a_level_without_a_figure_outweighs_one_that_is_undecided() -> None:
     loads = (*LOADS, Load(concurrency=16))
     decisions = decided("passed", "passed", "passed", "undecided")
     verdict = judge(P99, ramp(), loads, decisions=decisions, why="it hung")
-    assert (verdict.status, verdict.reason) == ("not_measured", "concurrency 16: it hung")
+    assert verdict.status == "not_measured"
+    assert verdict.reason == "concurrency 8 and concurrency 16: it hung"
+
+
+def test_a_level_that_was_still_undecided_when_the_sweep_broke_off_has_that_reason() -> None:
+    decisions = decided("passed", "passed", "passed", "undecided")
+    verdict = judge(P99, ramp(), LOADS, decisions=decisions, why="the server died")
+    assert (verdict.status, verdict.reason) == ("not_measured", "concurrency 8: the server died")
 
 
 def test_a_disturbed_machine_does_not_excuse_memory() -> None:
