@@ -82,7 +82,7 @@ def test_memory_is_what_the_model_allocates(results):
 
 
 def test_power_and_utilization_move_with_the_load(results):
-    idle = results["server_only"]["gpus"]
+    idle = results["server_only"][0]["gpus"]
     for measurement in results["measurements"]:
         (uuid, gpu) = max(measurement["gpu"].items(), key=lambda pair: pair[1]["utilization_pct"])
         assert gpu["utilization_pct"] > max(50, idle[uuid]["utilization_pct"]), measurement

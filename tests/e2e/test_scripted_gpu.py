@@ -123,7 +123,7 @@ def test_the_scripted_peak_is_in_the_files_and_decides_budgets(project, script):
     assert (project.output / "plots" / "simple" / "curve" / "gpu_mem_v_latency.png").is_file()
 
     data = json.loads((project.output / "results.json").read_text())
-    assert data["server_only"]["gpus"]["GPU-a"]["process_memory_mb"] == 300
+    assert data["server_only"][0]["gpus"]["GPU-a"]["process_memory_mb"] == 300
     for measurement in data["measurements"]:
         assert measurement["gpu_memory_mb"] == PEAK_MB
         assert measurement["gpu_memory_delta_mb"] == 2500
