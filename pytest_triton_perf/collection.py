@@ -3,6 +3,7 @@
 Every problem of every selected test becomes part of one usage error, before anything starts.
 """
 
+import inspect
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,9 +44,11 @@ def use_sweep_fixture(obj: Any, marked: Any) -> None:
     """Make a function that is marked ``perf_sweep`` use the sweep fixture.
 
     ``marked`` is its ``pytestmark``. A test that only has budgets needs no argument; its sweep
-    is measured all the same.
+    is measured all the same. With the argument, fixtures that stand before it come before it.
     """
     marks = [mark for mark in marked if isinstance(mark, pytest.Mark)]
+    if inspect.isfunction(obj) and SWEEP_FIXTURE in inspect.signature(obj).parameters:
+        return
     if any(mark.name == "perf_sweep" for mark in marks) and not _uses_sweep(marks):
         pytest.mark.usefixtures(SWEEP_FIXTURE)(obj)
 

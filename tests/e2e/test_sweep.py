@@ -187,6 +187,26 @@ def test_a_failing_assert_explains_itself(project):
     )
 
 
+def test_a_fixture_that_stands_before_the_sweep_is_set_up_before_it(project):
+    project.tests(
+        """
+        import pytest
+
+        @pytest.fixture
+        def prepared(triton_server):
+            pass
+
+        @pytest.mark.perf_sweep(model="add_sub", concurrency=1)
+        def test_it(prepared, triton_sweep):
+            pass
+        """
+    )
+    result = project.run("--setup-plan")
+    result.stdout.fnmatch_lines(
+        ["*SETUP*triton_server", "*SETUP*prepared *", "*SETUP*triton_sweep *"]
+    )
+
+
 def test_request_rate_http_batch_and_shared_memory(project):
     project.tests(
         """
