@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pytest_triton_perf.domain.budgets import Budget, Decision
+from pytest_triton_perf.domain.budgets import Budget, Decision, Outcome
 from pytest_triton_perf.domain.levels import Interval, Load
 from pytest_triton_perf.domain.metrics import Metric
 from pytest_triton_perf.domain.names import listed
@@ -48,6 +48,20 @@ class _Tally:
     def miss(self, load: Load, why: str) -> None:
         self.gaps.setdefault(why, []).append(str(load))
 
+    def count(self, level: Level, metric: Metric, status: Outcome, why: str) -> None:
+        """Put a level where its outcome belongs; ``why`` says what ended the sweep, if anything."""
+        if status == "passed":
+            self.passed.append(level)
+        elif status == "undecided" and why:
+            self.miss(level.load, why)
+        elif status == "undecided":
+            self.undecided.append(level)
+        # A peak of memory was there, whoever else used the machine.
+        elif metric.source == "client" and level.measurement.faults:
+            self.disturbed.append(level)
+        else:
+            self.failed.append(level)
+
 
 def judge(
     budget: Budget,
@@ -78,19 +92,10 @@ def judge(
         elif (value := level.measurement.value(metric.name)) is None:
             tally.miss(load, level.why_missing(metric.name))
         else:
-            at_once = "failed" if metric.violates(value, budget.limit) else "passed"
+            at_once: Outcome = "failed" if metric.violates(value, budget.limit) else "passed"
             decision = decisions.get(load)
             status = at_once if decision is None else decision.status
-            if status == "failed":
-                # A peak of memory was there, whoever else used the machine.
-                disturbed = metric.source == "client" and bool(level.measurement.faults)
-                (tally.disturbed if disturbed else tally.failed).append(level)
-            elif status == "passed":
-                tally.passed.append(level)
-            elif why:  # The sweep ended before it was decided.
-                tally.miss(load, why)
-            else:
-                tally.undecided.append(level)
+            tally.count(level, metric, status, why)
     if tally.failed:
         level = _worst(tally.failed, metric)
         return _verdict(budget, sweep, "failed", _miss(level, budget), level)

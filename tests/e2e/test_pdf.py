@@ -76,7 +76,7 @@ def check(output):
         for page in pypdf.PdfReader(output / path).pages:
             assert [round(float(side)) for side in page.mediabox[2:]] == [595, 842]
     assert images(output / SUMMARY) == 2
-    assert images(output / DETAILED) == 1
+    assert images(output / DETAILED) == 2
 
 
 @pytest.mark.usefixtures("wkhtmltopdf")

@@ -514,7 +514,8 @@ def test_tritons_own_metrics_are_the_source_of_gpu_figures(project, running):
         assert level["gpu_memory_delta_mb"] is level["cpu_memory_mb"] is None
         assert "the whole machine's" in level["missing"]["cpu_memory_mb"]
         assert any(f"by Triton's metrics (http://{address}/metrics)" in n for n in level["notes"])
-    assert data["server_only"][0]["cpu_memory_mb"] is None and not data["server_only"][0]["gpus"]
+    (idle,) = data["server_only"]
+    assert (idle["cpu_memory_mb"], idle["gpus"]) == (None, {})
     memory = data["memory_timelines"][0]
     assert set(memory["curves"]) == {"gpu_memory_mb"}
     assert set(memory["gpus"]) == {A, B}
