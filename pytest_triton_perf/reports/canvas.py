@@ -26,7 +26,7 @@ LIMIT_TEXT: dict[str, Any] = {
     "fontsize": "small",
     "bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
 }
-_DPI = 130
+_DPI = 100
 
 
 @contextmanager
@@ -112,7 +112,8 @@ def new_figure(
 
     figure = Figure(figsize=(7.2, 4.5), dpi=_DPI, layout=layout)
     axes = figure.subplots()
-    axes.set_title(short(title), loc="left", fontweight="bold", fontsize=10)
+    # Told where it stands, a title does not look for its place among all labels of the axes.
+    axes.set_title(short(title), loc="left", y=1.0, fontweight="bold", fontsize=10)
     return figure, axes
 
 
@@ -124,5 +125,5 @@ def short(text: str, most: int = 80) -> str:
 def png(figure: "Figure") -> bytes:
     """The figure as a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    figure.savefig(buffer, format="png", pil_kwargs={"compress_level": 1})
     return buffer.getvalue()

@@ -17,12 +17,12 @@ from pytest_triton_perf.reports.content import (
     facts,
     gpu_memory_sentence,
     levels_of,
-    missing_notes,
     overrides_text,
     summary_sentence,
 )
 from pytest_triton_perf.reports.names import safe_name
 from pytest_triton_perf.reports.plots import memory_kind
+from pytest_triton_perf.reports.remarks import legend, remarks
 from pytest_triton_perf.reports.tables import best_table, image_table, level_table, verdict_table
 from pytest_triton_perf.reports.templating import render
 
@@ -167,7 +167,8 @@ def _summary(run: Run, model: str, pictures: Mapping[str, bytes]) -> Page:
         verdicts=verdict_table(
             run, (v for v in by_badness(run) if run.configuration(v) in configurations)
         ),
-        notes=missing_notes(run, levels_of(run, model)),
+        notes=remarks(run, levels_of(run, model)),
+        legend=legend(run),
         environment=environment_rows(run),
     )
 
@@ -187,6 +188,7 @@ def _detailed(run: Run, name: str, pictures: Mapping[str, bytes]) -> Page:
         client=level_table(run, levels, {"client"}),
         server=level_table(run, levels, {"server", "process", "gpu"}),
         verdicts=verdict_table(run, (v for v in by_badness(run) if run.configuration(v) == name)),
-        notes=missing_notes(run, levels),
+        notes=remarks(run, levels),
+        legend=legend(run),
         environment=environment_rows(run),
     )
