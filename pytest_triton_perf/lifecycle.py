@@ -206,7 +206,8 @@ class Lifecycle:
             if session is not None:
                 session.begin_stop()
                 runs = [*runs, session.run(wall_s=wall_s, exit_status=int(exitstatus))]
-            self._report(replace(merge(runs), wall_s=wall_s, exit=int(exitstatus)))
+            run = replace(merge(runs), wall_s=wall_s, exit=int(exitstatus))
+            self._report(replace(run, confidence=self._settings.confidence))
         finally:
             self._progress.clear()
             if session is not None:

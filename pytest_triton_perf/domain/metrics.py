@@ -5,10 +5,11 @@ up by that name. Latency percentiles are a family (``p50_latency_ms`` … ``p99_
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from pytest_triton_perf.domain.levels import Estimate
+from pytest_triton_perf.domain.levels import Estimate, Interval
 from pytest_triton_perf.domain.names import nearest
 from pytest_triton_perf.errors import UsageError
 
@@ -195,13 +196,22 @@ def estimate_text(metric: Metric, estimate: Estimate) -> str:
     An end that the data cannot bound is 0 or ∞, followed by about how many more requests it
     needs.
     """
-    text = metric.format(estimate.value)
-    if estimate.ci is None:
-        return text
-    low, high = estimate.ci
-    text += f" [{'0' if low is None else metric.number(low)}, "
-    text += "∞)" if high is None else f"{metric.number(high)}]"
-    return text if estimate.needs is None else f"{text} {needs_text(estimate.needs)}"
+    parts = [metric.format(estimate.value), interval_text(metric.number, estimate.ci)]
+    if estimate.needs is not None:
+        parts.append(needs_text(estimate.needs))
+    return " ".join(filter(None, parts))
+
+
+def interval_text(number: Callable[[float], str], ci: Interval | None) -> str:
+    """An interval: ``[21.8, 25.9]``, ``[21.8, ∞)``; empty where there is none.
+
+    ``number`` writes a figure, without its unit.
+    """
+    if ci is None:
+        return ""
+    low, high = ci
+    end = "∞)" if high is None else f"{number(high)}]"
+    return f"[{'0' if low is None else number(low)}, {end}"
 
 
 def needs_text(requests: int) -> str:

@@ -31,6 +31,7 @@ class Run:
     ``environment`` describes the machine and the tools. ``server_only`` is, of each image (one
     that is ``None`` outside a container), Triton's version and what the idle server took before
     any model was loaded: ``{"image": …, "version": …, "cpu_memory_mb": …, "gpus": {uuid: {…}}}``.
+    ``confidence`` is that of all intervals.
     """
 
     environment: Mapping[str, Any]
@@ -39,6 +40,7 @@ class Run:
     server_only: Sequence[Mapping[str, Any]] = ()
     wall_s: float = 0.0
     exit: int = 0
+    confidence: float = 0.95
 
     @property
     def models(self) -> list[str]:
@@ -85,6 +87,7 @@ def merge(runs: Sequence[Run]) -> Run:
         verdicts=[verdict for run in runs for verdict in run.verdicts],
         wall_s=max(run.wall_s for run in runs),
         exit=max(run.exit for run in runs),
+        confidence=runs[0].confidence,
     )
 
 
@@ -93,7 +96,7 @@ def to_json(run: Run) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "environment": dict(run.environment),
-        "session": {"wall_s": round(run.wall_s, 3), "exit": run.exit},
+        "session": {"wall_s": round(run.wall_s, 3), "exit": run.exit, "confidence": run.confidence},
         "server_only": [dict(server) for server in run.server_only],
         "variants": {
             name: _variant_to_json(sweeps[-1]) for name, sweeps in run.configurations.items()
@@ -134,6 +137,8 @@ def from_json(data: Mapping[str, Any]) -> Run:
             server_only=data["server_only"],
             wall_s=data["session"]["wall_s"],
             exit=data["session"]["exit"],
+            # A record of a session that had no choice does not name it.
+            confidence=data["session"].get("confidence", 0.95),
             sweeps=[
                 Sweep(
                     test=test,
@@ -268,6 +273,7 @@ def _verdict_to_json(verdict: Verdict) -> dict[str, Any]:
         "at": dict(verdict.budget.at),
         "observed": verdict.observed,
         "ci": None if verdict.ci is None else list(verdict.ci),
+        "needs": verdict.needs,
         "status": verdict.status,
         "reason": verdict.reason,
         "load": None if load is None else {load.kind: load.value, "batch_size": load.batch_size},
@@ -284,6 +290,7 @@ def _verdict_from_json(row: Mapping[str, Any]) -> Verdict:
         status=row["status"],
         observed=row["observed"],
         ci=None if ci is None else (ci[0], ci[1]),
+        needs=row.get("needs"),
         load=None if row["load"] is None else Load(**row["load"]),
         reason=row["reason"],
     )

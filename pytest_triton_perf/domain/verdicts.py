@@ -21,7 +21,8 @@ class Verdict:
     """How one budget of one test ended, of a variant on an image (see ``Sweep``).
 
     ``load`` and ``observed`` are those of the level that decided: the worst one.
-    ``observed`` is ``None`` where nothing was measured, and ``reason`` says why.
+    ``observed`` is ``None`` where nothing was measured, and ``reason`` says why. ``ci`` is its
+    interval, and ``needs`` is about how many more requests would bound an open end of it.
     """
 
     test: str
@@ -31,6 +32,7 @@ class Verdict:
     image: str | None = None
     observed: float | None = None
     ci: Interval | None = None
+    needs: int | None = None
     load: Load | None = None
     reason: str = ""
 
@@ -130,6 +132,7 @@ def _verdict(
         status=status,
         observed=None if estimate is None else estimate.value,
         ci=None if estimate is None else estimate.ci,
+        needs=None if estimate is None else estimate.needs,
         load=None if level is None else level.load,
         reason=reason,
     )

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_triton_perf.domain.budgets import Budget
-from pytest_triton_perf.domain.metrics import find_metric
+from pytest_triton_perf.domain.levels import Estimate
+from pytest_triton_perf.domain.metrics import interval_text
 from pytest_triton_perf.domain.names import listed
 from pytest_triton_perf.domain.results import Run
 from pytest_triton_perf.domain.sweeps import Level, Sweep
@@ -134,12 +135,16 @@ def best_levels(run: Run, model: str) -> list[tuple[Level, Miss]]:
     )
 
 
+def _rate(level: Level) -> Estimate:
+    return level.measurement.values["throughput"]
+
+
 def _throughput(level: Level) -> float:
-    return level.measurement.values["throughput"].value
+    return _rate(level).value
 
 
 def summary_sentence(run: Run, model: str) -> str:
-    """Which configuration of a model is best, and by how much, in one or two sentences."""
+    """Which configuration of a model is best, by how much, and how sure that is, in sentences."""
     ranked = best_levels(run, model)
     levels, names = levels_of(run, model), list(configurations_of(run, model))
     lead = (
@@ -155,7 +160,7 @@ def summary_sentence(run: Run, model: str) -> str:
     constrained = bool(model_budgets(run, model))
     under = "under the given constraints" if constrained else "with no constraints given"
     if len(names) == 1:
-        return f"{lead}, {names[0]} provides at best {_infer_per_s(level)}, {under}."
+        return f"{lead}, {names[0]} provides at best {_rate_text(level)}, {under}."
     return f"{lead}, {_gain(run, ranked, under)}"
 
 
@@ -166,20 +171,42 @@ def _gain(run: Run, ranked: Sequence[tuple[Level, Miss]], under: str) -> str:
     if level.sweep.variant.is_default:
         return (
             f"the default configuration {name} provides the best throughput: {rate}. "
-            f"No other configuration gains over it, {under}."
+            f"No other configuration gains over it, {under}.{_certainty(run, level)}"
         )
     text = f"{name} provides the best throughput: {rate}"
     default = _default_beside(level, ranked)
     its_default = f"default configuration{' on that image' if len(run.images) > 1 else ''}"
     if default is None:
-        return f"{text}, {under}. The {its_default} was not measured."
+        text = f"{text}, {under}. The {its_default} was not measured."
+        return f"{text}{_certainty(run, level)}"
     if default[1].share > 0:
         return (
             f"{text}, {under}. The {its_default} is within them at no measured load "
-            f"({_infer_per_s(default[0])} where it comes nearest)."
+            f"({_infer_per_s(default[0])} where it comes nearest).{_certainty(run, level)}"
         )
     gain = _percent(100 * (_throughput(level) / _throughput(default[0]) - 1))
-    return f"{text}. This is {gain} over the {its_default} ({_infer_per_s(default[0])}), {under}."
+    text = f"{text}. This is {gain} over the {its_default} ({_infer_per_s(default[0])}), {under}."
+    return f"{text}{_certainty(run, level, default[0])}"
+
+
+def _certainty(run: Run, *levels: Level) -> str:
+    """The sentences on the throughput intervals of one level, or of two that are compared."""
+    rates = [_rate(level) for level in levels]
+    texts = [interval_text(_number, rate.ci) for rate in rates]
+    if not all(texts):
+        return " Not all of this has an interval: the difference may be noise." * (len(levels) > 1)
+    what = "the best throughput lies" if len(levels) == 1 else "the two lie"
+    text = f" At {100 * run.confidence:g}% confidence, {what} in {listed(texts)} infer/sec."
+    if len(levels) > 1 and _overlap(*rates):
+        return f"{text} Their intervals overlap: the difference may be noise."
+    return text
+
+
+def _overlap(one: Estimate, other: Estimate) -> bool:
+    """Whether two intervals have a value in common, so that their difference may be 0."""
+    (low, high), (other_low, other_high) = one.ci or (None, None), other.ci or (None, None)
+    apart = high is not None and other_low is not None and high < other_low
+    return not (apart or (other_high is not None and low is not None and other_high < low))
 
 
 def _default_beside(
@@ -201,13 +228,15 @@ def _nearest(run: Run, level: Level, missed: Miss) -> str:
             f"no configuration is known to satisfy the constraints: {budget.metric.label} "
             f"{budget.where} was not measured ({why})."
         )
-    value = missed.level.measurement.values[budget.metric.name].value
+    estimate = missed.level.measurement.values[budget.metric.name]
     side = "over" if budget.metric.better == "lower" else "under"
     # The level that breaks a limit and the level whose throughput is given may differ.
-    rate = "" if budget.metric.name == "throughput" else f" ({_infer_per_s(level)})"
+    rate = "" if budget.metric.name == "throughput" else f" ({_rate_text(level)})"
     return (
         f"no configuration satisfies the constraints. {run.configuration(level.sweep)} at "
-        f"{level.load}{rate} comes nearest: {budget.metric.label} {budget.metric.format(value)}"
+        f"{level.load}{rate} comes nearest: {budget.metric.label} "
+        f"{budget.metric.format(estimate.value)}"
+        f"{_spaced(interval_text(budget.metric.number, estimate.ci))}"
         f"{'' if missed.level.load == level.load else f' at {missed.level.load}'}, "
         f"{missed.share:.1%} {side} the limit of {budget.limit:g} {budget.metric.unit}."
     )
@@ -218,8 +247,20 @@ def _count(number: int, noun: str) -> str:
 
 
 def _infer_per_s(level: Level) -> str:
-    value = _throughput(level)
-    return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f} infer/sec"
+    return f"{_number(_throughput(level))} infer/sec"
+
+
+def _rate_text(level: Level) -> str:
+    """The throughput with its interval: ``7122 infer/sec [6900, 7340]``."""
+    return f"{_infer_per_s(level)}{_spaced(interval_text(_number, _rate(level).ci))}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
+
+
+def _spaced(text: str) -> str:
+    return f" {text}" if text else ""
 
 
 def _percent(gain: float) -> str:
@@ -301,30 +342,6 @@ def _flat(key: str, value: Any) -> Iterable[tuple[str, str]]:
         yield key, NOT_MEASURED if value is None else str(value)
 
 
-def missing_notes(run: Run, levels: Iterable[Level]) -> list[str]:
-    """Why figures are missing, and the remarks on the levels; each once."""
-    reasons: dict[str, list[str]] = {}
-    notes: dict[str, list[str]] = {}
-    for level in levels:
-        for name, reason in level.measurement.missing.items():
-            labels = reasons.setdefault(reason, [])
-            if (label := find_metric(name).label) not in labels:
-                labels.append(label)
-        for note in level.measurement.notes:
-            where = f"{run.configuration(level.sweep)} at {level.load}"
-            notes.setdefault(note, []).append(where)
-    return [
-        *(f"{listed(labels)} not measured: {reason}" for reason, labels in reasons.items()),
-        *(f"{_first(where)}: {note}" for note, where in notes.items()),
-    ]
-
-
-def _first(where: Sequence[str]) -> str:
-    """Where a remark is on: ``m_config_0 at concurrency 1 and 5 more``."""
-    places = list(dict.fromkeys(where))
-    return places[0] if len(places) == 1 else f"{places[0]} and {len(places) - 1} more"
-
-
 def by_badness(run: Run) -> list[Verdict]:
     """All verdicts, the worst first."""
     return sorted(run.verdicts, key=lambda verdict: STATUSES.index(verdict.status))
@@ -352,7 +369,7 @@ def best_note(run: Run, name: str) -> str:
     if name not in best:
         return f"No throughput of {name} was measured."
     level, missed = best[name]
-    where = f"{_infer_per_s(level)} at {level.load}"
+    where = f"{_rate_text(level)} at {level.load}"
     if missed.share:
         text = f"{name} is within the constraints at no measured load; nearest is {where}"
     else:
@@ -361,4 +378,4 @@ def best_note(run: Run, name: str) -> str:
     default = _default_beside(level, ranked)
     if level.sweep.variant.is_default or default is None:
         return f"{text}."
-    return f"{text}; the default configuration, {_infer_per_s(default[0])} at {default[0].load}."
+    return f"{text}; the default configuration, {_rate_text(default[0])} at {default[0].load}."

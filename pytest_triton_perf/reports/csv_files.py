@@ -117,6 +117,7 @@ def _inference(run: Run, levels: Sequence[Level]) -> Iterator[dict[str, Any]]:
         row["Test"] = level.sweep.test
         row["Not Measured"] = "; ".join(f"{k}: {why}" for k, why in measurement.missing.items())
         row["Notes"] = "; ".join(measurement.notes)
+        row["Faults"] = "; ".join(measurement.faults)
         yield row
 
 

@@ -12,12 +12,12 @@ from pytest_triton_perf.reports.content import (
     facts,
     gpu_memory_sentence,
     levels_of,
-    missing_notes,
     summary_sentence,
     tally,
 )
 from pytest_triton_perf.reports.names import safe_name
 from pytest_triton_perf.reports.plots import memory_kind
+from pytest_triton_perf.reports.remarks import legend, remarks
 from pytest_triton_perf.reports.tables import best_table, image_table, level_table, verdict_table
 from pytest_triton_perf.reports.templating import render
 
@@ -32,6 +32,7 @@ def write_html(run: Run, pictures: Mapping[str, bytes], path: Path) -> None:
         tally=tally(run),
         verdicts=verdict_table(run, by_badness(run)),
         marks=_MARKS,
+        legend=legend(run),
         models=[_model(run, model, pictures) for model in run.models],
         environment=[*environment_rows(run), ("duration", f"{run.wall_s:.1f} s")],
     )
@@ -49,7 +50,7 @@ def _model(run: Run, model: str, pictures: Mapping[str, bytes]) -> dict[str, Any
         "best": best_table(run, model),
         "images": image_table(run, model),
         "levels": level_table(run, levels),
-        "notes": missing_notes(run, levels),
+        "notes": remarks(run, levels),
         "plots": [
             ("Throughput against latency", pictures.get(f"{folder}/throughput_v_latency.png")),
             ("Memory against latency", pictures.get(f"{folder}/{kind}_mem_v_latency.png")),

@@ -8,9 +8,11 @@ from pytest_triton_perf.domain.results import Run
 from pytest_triton_perf.reports.content import (
     by_badness,
     gpu_memory_sentence,
+    levels_of,
     summary_sentence,
     tally,
 )
+from pytest_triton_perf.reports.remarks import disturbed, legend
 from pytest_triton_perf.reports.tables import Table, image_table, verdict_table
 
 
@@ -21,10 +23,14 @@ def write_markdown(run: Run, path: Path) -> None:
         lines += _table(verdict_table(run, by_badness(run)))
     for model in run.models:
         lines += [f"**{_plain(model)}**: {_plain(summary_sentence(run, model))}", ""]
+        if faults := disturbed(run, levels_of(run, model)):
+            lines += [_plain(faults), ""]
         if (images := image_table(run, model)).rows:
             lines += _table(images)
         if memory := gpu_memory_sentence(run, model):
             lines += [memory, ""]
+    if words := legend(run):
+        lines += [_plain(words), ""]
     lines.append(f"Measured in {run.wall_s:.0f} s.")
     text = "\n".join(lines) + "\n"
     path.write_text(text, encoding="utf-8", errors="backslashreplace")

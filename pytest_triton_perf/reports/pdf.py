@@ -1,8 +1,11 @@
 """The PDFs: one template each, set by wkhtmltopdf where it is installed and else by fpdf2."""
 
+import math
 import os
+import shlex
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,15 +20,18 @@ from pytest_triton_perf.reports.content import (
     facts,
     gpu_memory_sentence,
     levels_of,
-    missing_notes,
     overrides_text,
     summary_sentence,
 )
 from pytest_triton_perf.reports.names import safe_name
 from pytest_triton_perf.reports.plots import memory_kind
+from pytest_triton_perf.reports.processes import spread
+from pytest_triton_perf.reports.remarks import legend, remarks
 from pytest_triton_perf.reports.tables import best_table, image_table, level_table, verdict_table
 from pytest_triton_perf.reports.templating import render
 
+_BATCH = 40
+"""So many pages are set by one process of wkhtmltopdf, within ``_LIMIT_S``."""
 _LIMIT_S = 60.0
 _FONT = "DejaVu"
 
@@ -44,17 +50,28 @@ def write_pdfs(run: Run, pictures: Mapping[str, bytes], folder: Path) -> list[st
     Returns what went wrong in ways that the reader must know: each PDF that wkhtmltopdf
     refused, with its words, and which fpdf2 wrote instead.
     """
-    found = {folder / path: page for path, page in pages(run, pictures).items()}
-    for path in found:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    binary = find_wkhtmltopdf()
-    if binary is None:
-        for path, page in found.items():
-            path.write_bytes(by_fpdf2(page))
-        return []
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        problems = list(pool.map(partial(_write, binary), found, found.values()))
-    return [problem for problem in problems if problem]
+    found = pages(run, pictures)
+    written: dict[str, bytes] = {}
+    problems: dict[str, str] = {}
+    if binary := find_wkhtmltopdf():
+        cores = os.cpu_count() or 1
+        size = max(1, min(_BATCH, math.ceil(len(found) / cores)))
+        batches = [dict(list(found.items())[i : i + size]) for i in range(0, len(found), size)]
+        with ThreadPoolExecutor(max_workers=cores) as pool:
+            for batch, (pdfs, words) in zip(
+                batches, pool.map(partial(by_wkhtmltopdf, binary=binary), batches), strict=True
+            ):
+                written |= pdfs
+                problems |= {path: words for path in batch if path not in pdfs}
+    rest = {path: page for path, page in found.items() if path not in written}
+    written |= zip(rest, spread(by_fpdf2, list(rest.values())), strict=True)
+    for path, pdf in written.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(pdf)
+    return [
+        f"{folder / path}: {binary} failed, so fpdf2 wrote it: {words}"
+        for path, words in problems.items()
+    ]
 
 
 def pages(run: Run, pictures: Mapping[str, bytes]) -> dict[str, Page]:
@@ -70,26 +87,39 @@ def pages(run: Run, pictures: Mapping[str, bytes]) -> dict[str, Page]:
     return summaries | details
 
 
-def _write(binary: str, path: Path, page: Page) -> str:
-    """Write one PDF; the problem in words where it took the second engine."""
-    try:
-        path.write_bytes(by_wkhtmltopdf(page, binary))
-    except (OSError, subprocess.SubprocessError) as error:
-        path.write_bytes(by_fpdf2(page))
-        return f"{path}: {binary} failed, so fpdf2 wrote it: {error}"
-    return ""
+def by_wkhtmltopdf(found: Mapping[str, Page], binary: str) -> tuple[dict[str, bytes], str]:
+    """The pages as PDFs, as far as wkhtmltopdf writes them, and its last words where it fails.
 
-
-def by_wkhtmltopdf(page: Page, binary: str) -> bytes:
-    """The page as a PDF, by pdfkit's command line for wkhtmltopdf.
-
-    Raises:
-        OSError: wkhtmltopdf failed; the message has its last words.
-        subprocess.TimeoutExpired: it did not end.
+    One process sets them all: its start takes longer than a page.
     """
+    with tempfile.TemporaryDirectory(prefix="triton-perf-") as name:
+        folder = Path(name)
+        commands = []
+        for number, page in enumerate(found.values()):
+            html = folder / f"{number}.html"
+            html.write_text(page(css=True), encoding="utf-8")
+            commands.append(_command(binary, html, folder / f"{number}.pdf"))
+        try:
+            done = subprocess.run(
+                [binary, "--read-args-from-stdin"],
+                input="\n".join(commands).encode(),
+                capture_output=True,
+                timeout=_LIMIT_S,
+                env={**os.environ, "QT_QPA_PLATFORM": "offscreen"},
+                check=False,
+            )
+            last = done.stderr.decode(errors="replace").strip().splitlines()[-5:]
+            words = f"exit code {done.returncode}: {' / '.join(last) or 'no words'}"
+        except (OSError, subprocess.TimeoutExpired) as error:
+            words = str(error)
+        pdfs = {path: _read(folder / f"{number}.pdf") for number, path in enumerate(found)}
+    return {path: pdf for path, pdf in pdfs.items() if pdf}, words
+
+
+def _command(binary: str, html: Path, pdf: Path) -> str:
+    """One page's line for wkhtmltopdf, with pdfkit's options."""
     import pdfkit
 
-    html = page(css=True)
     options = {
         "page-size": "A4",
         "margin-top": "12mm",
@@ -104,22 +134,15 @@ def by_wkhtmltopdf(page: Page, binary: str) -> bytes:
         "disable-local-file-access": "",
         "load-error-handling": "abort",
     }
-    kit = pdfkit.PDFKit(
-        html, "string", options=options, configuration=pdfkit.configuration(wkhtmltopdf=binary)
-    )
-    # pdfkit would wait for ever; its command with a deadline of our own does not.
-    done = subprocess.run(
-        kit.command(),
-        input=html.encode(),
-        capture_output=True,
-        timeout=_LIMIT_S,
-        env={**os.environ, "QT_QPA_PLATFORM": "offscreen"},
-        check=False,
-    )
-    if done.returncode != 0 or not done.stdout.startswith(b"%PDF"):
-        words = done.stderr.decode(errors="replace").strip().splitlines()[-5:]
-        raise OSError(f"exit code {done.returncode}: {' / '.join(words) or 'no words'}")
-    return done.stdout
+    configuration = pdfkit.configuration(wkhtmltopdf=binary)
+    kit = pdfkit.PDFKit(str(html), "file", options=options, configuration=configuration)
+    return shlex.join(kit.command(str(pdf))[1:])
+
+
+def _read(pdf: Path) -> bytes:
+    """A PDF file; empty where there is none, or it breaks off."""
+    data = pdf.read_bytes() if pdf.exists() else b""
+    return data if data.startswith(b"%PDF") and b"%%EOF" in data[-32:] else b""
 
 
 def by_fpdf2(page: Page) -> bytes:
@@ -167,7 +190,8 @@ def _summary(run: Run, model: str, pictures: Mapping[str, bytes]) -> Page:
         verdicts=verdict_table(
             run, (v for v in by_badness(run) if run.configuration(v) in configurations)
         ),
-        notes=missing_notes(run, levels_of(run, model)),
+        notes=remarks(run, levels_of(run, model)),
+        legend=legend(run),
         environment=environment_rows(run),
     )
 
@@ -187,6 +211,7 @@ def _detailed(run: Run, name: str, pictures: Mapping[str, bytes]) -> Page:
         client=level_table(run, levels, {"client"}),
         server=level_table(run, levels, {"server", "process", "gpu"}),
         verdicts=verdict_table(run, (v for v in by_badness(run) if run.configuration(v) == name)),
-        notes=missing_notes(run, levels),
+        notes=remarks(run, levels),
+        legend=legend(run),
         environment=environment_rows(run),
     )

@@ -2,8 +2,9 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_triton_perf.domain.budgets import Budget
@@ -20,9 +21,11 @@ from pytest_triton_perf.domain.sweeps import Level
 from pytest_triton_perf.reports.canvas import (
     COLOURS,
     DEFAULT,
+    FEW_TICKS,
     LIMIT_LINE,
     LIMIT_TEXT,
     OTHERS,
+    draw_intervals,
     limit_key,
     limit_words,
     limits_across,
@@ -40,6 +43,7 @@ from pytest_triton_perf.reports.content import (
     model_budgets,
 )
 from pytest_triton_perf.reports.names import safe_name
+from pytest_triton_perf.reports.processes import spread
 from pytest_triton_perf.reports.tables import has_gpu
 from pytest_triton_perf.reports.timeline import draw_memory
 
@@ -71,26 +75,26 @@ class Line:
 
 def draw(run: Run) -> dict[str, bytes]:
     """All plots of a run: two per model, two per variant."""
-    pictures: dict[str, bytes] = {}
+    jobs: dict[str, Callable[[], bytes]] = {}
+    for model in run.models:
+        lines, kind = lines_of(run, model), memory_kind(run, model)
+        memory, folder = METRICS[f"{kind}_memory_mb"], f"simple/{safe_name(model)}"
+        for file, metric in (("throughput", METRICS["throughput"]), (f"{kind}_mem", memory)):
+            jobs[f"{folder}/{file}_v_latency.png"] = partial(
+                _against_latency, run, model, lines, metric
+            )
+        for name, levels in configurations_of(run, model).items():
+            sweeps, folder = run.configurations[name], f"detailed/{safe_name(name)}"
+            jobs[f"{folder}/latency_breakdown.png"] = partial(_breakdown, name, levels)
+            jobs[f"{folder}/memory_timeline.png"] = partial(
+                draw_memory, name, sweeps, memory, budgets_of(run, sweeps)
+            )
+    return dict(zip(jobs, spread(_in_style, list(jobs.values())), strict=True))
+
+
+def _in_style(job: Callable[[], bytes]) -> bytes:
     with style():
-        for model in run.models:
-            lines = lines_of(run, model)
-            folder = f"simple/{safe_name(model)}"
-            pictures[f"{folder}/throughput_v_latency.png"] = _against_latency(
-                run, model, lines, METRICS["throughput"]
-            )
-            kind = memory_kind(run, model)
-            pictures[f"{folder}/{kind}_mem_v_latency.png"] = _against_latency(
-                run, model, lines, METRICS[f"{kind}_memory_mb"]
-            )
-            for name, levels in configurations_of(run, model).items():
-                sweeps = run.configurations[name]
-                folder = f"detailed/{safe_name(name)}"
-                pictures[f"{folder}/latency_breakdown.png"] = _breakdown(name, levels)
-                pictures[f"{folder}/memory_timeline.png"] = draw_memory(
-                    name, sweeps, METRICS[f"{kind}_memory_mb"], budgets_of(run, sweeps)
-                )
-    return pictures
+        return job()
 
 
 def memory_kind(run: Run, model: str) -> str:
@@ -150,12 +154,15 @@ def _against_latency(run: Run, model: str, lines: Sequence[Line], metric: Metric
     colours = iter(zip(COLOURS, _MARKERS, strict=True))
     black = itertools.cycle(zip(itertools.repeat(DEFAULT), _DEFAULT_MARKERS))
     handles, labels = [], []
+    bars = False
     for line in named:
         colour, marker = next(black if line.is_default else colours)
         x, y = _points(line, latency, metric)
         dashes = (0, (4, 1.5)) if line.is_default else "-"
         handles += axes.plot(x, y, color=colour, marker=marker, markersize=5, linestyle=dashes)
         labels.append(line.label)
+        for level in line.levels:
+            bars |= draw_intervals(axes, level, latency, metric, colour)
     if others:
         handles += axes.plot([], [], color=OTHERS)
         labels.append(f"{len(others)} others" if len(others) > 1 else "1 other")
@@ -169,13 +176,16 @@ def _against_latency(run: Run, model: str, lines: Sequence[Line], metric: Metric
     axes.set_xlabel(f"{latency.label} ({latency.unit})")
     axes.set_ylabel(f"{metric.label} ({metric.unit})")
     kinds = sorted({level.load.kind for line in lines for level in line.levels})
+    title = f"numbers at the points: {' or '.join(k.replace('_', ' ') for k in kinds)}"
+    if bars:
+        title += f"\nbars: {100 * run.confidence:g}% intervals, arrows: ends not bounded"
     figure.legend(
         handles,
         [short(label) for label in labels],
         loc="outside lower center",
         ncols=2 if len(labels) > 1 else 1,
-        title=f"numbers at the points: {' or '.join(k.replace('_', ' ') for k in kinds)}",
-        title_fontsize="small",
+        title=title,
+        title_fontproperties={"size": "small"},
     )
     return png(figure)
 
@@ -199,9 +209,9 @@ def _name_loads(axes: "Axes", named: Sequence[Line], x: Metric, y: Metric) -> No
                 axes.annotate(
                     f"{level.load.value:g}",
                     (a, b),
-                    xytext=(0, 6),
+                    xytext=(-4, 4),
                     textcoords="offset points",
-                    ha="center",
+                    ha="right",
                     fontsize="small",
                 )
 
@@ -239,7 +249,7 @@ def _draw_limits(
 
 def _breakdown(name: str, levels: Sequence[Level]) -> bytes:
     """Where the server's time goes at each load, and the throughput over it."""
-    figure, axes = new_figure(f"{name}: server latency by part, and throughput", layout=None)
+    figure, axes = new_figure(f"{name}: server latency by part, and throughput", of_many=True)
     bars = [
         (at, parts)
         for at, level in enumerate(levels)
@@ -257,6 +267,7 @@ def _breakdown(name: str, levels: Sequence[Level]) -> bytes:
     right = axes.twinx()
     right.spines["right"].set_visible(True)
     right.grid(visible=False)
+    right.locator_params(axis="y", nbins=FEW_TICKS)
     batches = sorted({level.batch_size for level in levels})
     for batch in batches:
         own = [(at, level) for at, level in enumerate(levels) if level.batch_size == batch]
@@ -274,7 +285,6 @@ def _breakdown(name: str, levels: Sequence[Level]) -> bytes:
     axes.set_xticks(range(len(levels)), ticks, rotation=90 if upright else 0)
     axes.set_xlabel(" or ".join(sorted(kind.replace("_", " ") for kind in kinds)))
     figure.legend(loc="lower center", ncols=3)
-    # Of these there is one per variant, and a layout that fits itself doubles their time.
     longest = max(len(line) for tick in ticks for line in tick.split("\n"))
     lines = longest / 2 if upright else 2 if len(batches) > 1 else 1
     figure.subplots_adjust(left=0.11, right=0.89, top=0.9, bottom=0.18 + 0.04 * lines)

@@ -12,12 +12,14 @@ from pytest_triton_perf.domain.metrics import (
     Metric,
     Source,
     find_metric,
+    interval_text,
     percentile_name,
     percentile_of,
 )
 from pytest_triton_perf.domain.names import with_image
 from pytest_triton_perf.domain.results import Run
 from pytest_triton_perf.domain.sweeps import Level
+from pytest_triton_perf.domain.tables import figure
 from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.domain.verdicts import Verdict
 from pytest_triton_perf.reports.content import (
@@ -30,6 +32,7 @@ from pytest_triton_perf.reports.content import (
     model_budgets,
     satisfies,
 )
+from pytest_triton_perf.reports.remarks import why
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,8 +142,8 @@ _Cell = Callable[[Level], str]
 
 def _figure(metric: Metric) -> _Cell:
     def cell(level: Level) -> str:
-        value = level.measurement.value(metric.name)
-        return NOT_MEASURED if value is None else metric.number(value)
+        estimate = level.measurement.values.get(metric.name)
+        return NOT_MEASURED if estimate is None else figure(metric, estimate)
 
     return cell
 
@@ -231,7 +234,7 @@ def verdict_table(run: Run, verdicts: Iterable[Verdict]) -> Table:
                 run.configuration(verdict),
                 constraint(verdict.budget),
                 _observed(verdict),
-                verdict.reason,
+                why(verdict),
                 verdict.test.rpartition("::")[2],
             ]
             for verdict in verdicts
@@ -243,4 +246,6 @@ def verdict_table(run: Run, verdicts: Iterable[Verdict]) -> Table:
 def _observed(verdict: Verdict) -> str:
     if verdict.observed is None or verdict.load is None:
         return NOT_MEASURED
-    return f"{verdict.budget.metric.format(verdict.observed)} at {verdict.load}"
+    metric = verdict.budget.metric
+    parts = [metric.format(verdict.observed), interval_text(metric.number, verdict.ci)]
+    return " ".join(filter(None, [*parts, f"at {verdict.load}"]))

@@ -3,15 +3,20 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pytest_triton_perf.domain.metrics import interval_text
 from pytest_triton_perf.domain.results import Run
 from pytest_triton_perf.domain.tables import columns
 from pytest_triton_perf.domain.verdicts import Verdict
-from pytest_triton_perf.reports.content import summary_sentence
+from pytest_triton_perf.reports.content import levels_of, summary_sentence
+from pytest_triton_perf.reports.remarks import disturbed, legend, why
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
 _COLOURS = {"passed": "green", "failed": "red", "inconclusive": "yellow", "not_measured": "red"}
+_HEADER = ("verdict", "budget", "measured", "where")
+_MOST_PASSED = 30
+"""Of more passed budgets, only the number is told."""
 
 
 def write_summary(
@@ -23,6 +28,8 @@ def write_summary(
         _write_verdicts(reporter, run)
     for model in run.models:
         reporter.write_line(summary_sentence(run, model))
+        if faults := disturbed(run, levels_of(run, model)):
+            reporter.write_line(faults, yellow=True)
         reporter.write_line("")
     for problem in problems:
         reporter.write_line(problem, red=True)
@@ -30,21 +37,47 @@ def write_summary(
 
 
 def _write_verdicts(reporter: "TerminalReporter", run: Run) -> None:
-    verdicts = run.verdicts
-    rows = [["verdict", "budget", "measured", "where", "variant"]]
-    rows += [[*_row(verdict), run.configuration(verdict)] for verdict in verdicts]
-    head, *body = columns(rows, right=()).splitlines()
-    reporter.write_line(head, bold=True)
-    for line, verdict in zip(body, verdicts, strict=True):
-        reporter.write_line(line, **{_COLOURS[verdict.status]: True})
-    for reason in dict.fromkeys(v.reason for v in verdicts if v.observed is None):
+    """A line per verdict, and why it is what it is."""
+    passed = sum(verdict.status == "passed" for verdict in run.verdicts)
+    shown = [v for v in run.verdicts if v.status != "passed" or passed <= _MOST_PASSED]
+    _write_table(reporter, run, shown)
+    if passed > _MOST_PASSED:
+        reporter.write_line(f"passed: {passed} budgets, too many to list here", green=True)
+    for reason in dict.fromkeys(v.reason for v in shown if v.observed is None):
         reporter.write_line(f"not measured: {reason}", red=True)
+    if words := legend(run):
+        reporter.write_line(words)
     reporter.write_line("")
 
 
-def _row(verdict: Verdict) -> list[str]:
-    observed, load = verdict.observed, verdict.load
-    measured = "-" if observed is None else verdict.budget.metric.format(observed)
+def _write_table(reporter: "TerminalReporter", run: Run, verdicts: Sequence[Verdict]) -> None:
+    rows = [[*_row(v, v.budget.metric.unit), run.configuration(v)] for v in verdicts]
+    table = columns([[*_HEADER, "variant"], *rows], right=())
+    width = reporter.config.get_terminal_writer().fullwidth
+    # A log has room for any line; on a narrow screen the names of variants go above theirs.
+    narrow = reporter.isatty and max(map(len, table.splitlines())) > width
+    if narrow:
+        table = columns([_HEADER, *(_row(verdict) for verdict in verdicts)], right=())
+    head, *body = table.splitlines()
+    reporter.write_line(head, bold=True)
+    above = None
+    for verdict, line in zip(verdicts, body, strict=True):
+        if narrow and (name := run.configuration(verdict)) != above:
+            reporter.write_line(name, bold=True)
+            above = name
+        colour = {_COLOURS[verdict.status]: True}
+        reporter.write_line(line, **colour)
+        if verdict.observed is not None and (reason := why(verdict)):
+            reporter.write_line(f"  {reason}", **colour)
+
+
+def _row(verdict: Verdict, unit: str = "") -> list[str]:
+    """A verdict's cells; the budget's has the unit anyway."""
+    observed, load, number = verdict.observed, verdict.load, verdict.budget.metric.number
+    measured = "-"
+    if observed is not None:
+        measured = " ".join(
+            filter(None, [number(observed), unit, interval_text(number, verdict.ci)])
+        )
     where = verdict.budget.where.removeprefix("at ") if load is None else str(load)
-    status = verdict.status.replace("_", " ")
-    return [status, str(verdict.budget), measured, where]
+    return [verdict.status.replace("_", " "), str(verdict.budget), measured, where]

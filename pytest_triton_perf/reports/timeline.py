@@ -1,5 +1,6 @@
 """The picture of a variant's memory over time."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ def draw_memory(
 
     The sweeps of several tests stand side by side, whatever time was between them.
     """
-    figure, axes = new_figure(f"{name}: {metric.label} over time")
+    figure, axes = new_figure(f"{name}: {metric.label} over time", of_many=True)
     axes.set_xlabel("seconds of loading and measuring")
     axes.set_ylabel(f"{metric.label} ({metric.unit})")
     axes.grid(visible=False, axis="x")
@@ -57,12 +58,12 @@ def draw_memory(
     axes.set_ylim(0, 1.4 * max(axes.dataLim.y1, 1.0))
     _draw_phases(axes, phases)
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(
-        [*handles, *(key for key, _ in keys)],
-        [short(label) for label in (*labels, *(words for _, words in keys))],
-        loc="outside lower center",
-        ncols=2 if len(labels) + len(keys) > 2 else 1,
-    )
+    names = [short(label) for label in (*labels, *(words for _, words in keys))]
+    ncols = 2 if len(names) > 2 else 1
+    handles += [key for key, _ in keys]
+    figure.legend(handles, names, loc="lower center", ncols=ncols)
+    rows = math.ceil(len(names) / ncols)
+    figure.subplots_adjust(left=0.11, right=0.97, top=0.9, bottom=0.15 + 0.045 * rows)
     return png(figure)
 
 

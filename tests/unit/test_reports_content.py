@@ -28,11 +28,11 @@ from pytest_triton_perf.reports.content import (
     gpu_memory_sentence,
     hardware,
     levels_of,
-    missing_notes,
     satisfies,
     summary_sentence,
     tally,
 )
+from pytest_triton_perf.reports.remarks import remarks
 from pytest_triton_perf.reports.tables import (
     best_table,
     image_table,
@@ -52,7 +52,8 @@ def test_the_sentence_of_a_gain_under_constraints():
     assert summary_sentence(run, "add_sub") == (
         "In 25 measurements across 5 configurations, add_sub_config_1 provides the best "
         "throughput: 5997 infer/sec. This is a 12% gain over the default configuration "
-        "(5355 infer/sec), under the given constraints."
+        "(5355 infer/sec), under the given constraints. At 95% confidence, the two lie in "
+        "[5818, 6177] and [5194, 5516] infer/sec."
     )
 
 
@@ -61,7 +62,8 @@ def test_the_sentence_without_constraints():
     assert summary_sentence(run, "add_sub") == (
         "In 25 measurements across 5 configurations, add_sub_config_1 provides the best "
         "throughput: 6512 infer/sec. This is a 12% gain over the default configuration "
-        "(5814 infer/sec), with no constraints given."
+        "(5814 infer/sec), with no constraints given. At 95% confidence, the two lie in "
+        "[6316, 6707] and [5640, 5988] infer/sec."
     )
 
 
@@ -86,7 +88,8 @@ def test_the_sentence_where_the_default_is_the_best():
     assert summary_sentence(run, "add_sub") == (
         "In 10 measurements across 2 configurations, the default configuration "
         "add_sub_config_default provides the best throughput: 5355 infer/sec. No other "
-        "configuration gains over it, under the given constraints."
+        "configuration gains over it, under the given constraints. At 95% confidence, the best "
+        "throughput lies in [5194, 5516] infer/sec."
     )
 
 
@@ -100,8 +103,8 @@ def test_of_equals_the_default_is_the_best():
 def test_the_sentence_of_a_single_configuration():
     run = run_of(add_sub_sweeps()[2:3], [])
     assert summary_sentence(run, "add_sub") == (
-        "In 5 measurements of 1 configuration, add_sub_config_1 provides at best 6512 infer/sec, "
-        "with no constraints given."
+        "In 5 measurements of 1 configuration, add_sub_config_1 provides at best 6512 infer/sec "
+        "[6316, 6707], with no constraints given."
     )
 
 
@@ -109,7 +112,8 @@ def test_the_sentence_where_the_default_was_not_measured():
     run = run_of(add_sub_sweeps()[1:], [budget(p99_latency_ms=5)])
     assert summary_sentence(run, "add_sub").endswith(
         "add_sub_config_1 provides the best throughput: 5997 infer/sec, under the given "
-        "constraints. The default configuration was not measured."
+        "constraints. The default configuration was not measured. At 95% confidence, the best "
+        "throughput lies in [5818, 6177] infer/sec."
     )
 
 
@@ -118,7 +122,8 @@ def test_the_sentence_where_the_default_breaks_the_constraints():
     assert summary_sentence(run, "add_sub").endswith(
         "add_sub_config_1 provides the best throughput: 6512 infer/sec, under the given "
         "constraints. The default configuration is within them at no measured load "
-        "(5814 infer/sec where it comes nearest)."
+        "(5814 infer/sec where it comes nearest). At 95% confidence, the best throughput lies in "
+        "[6316, 6707] infer/sec."
     )
 
 
@@ -126,16 +131,15 @@ def test_the_sentence_where_nothing_satisfies_the_constraints():
     run = run_of(add_sub_sweeps(), [budget(p99_latency_ms=0.5)])
     assert summary_sentence(run, "add_sub") == (
         "In 25 measurements across 5 configurations, no configuration satisfies the constraints. "
-        "add_sub_config_1 at concurrency 1 (2849 infer/sec) comes nearest: "
-        "p99 latency 0.78 ms, 55.2% over the limit of 0.5 ms."
+        "add_sub_config_1 at concurrency 1 (2849 infer/sec [2763, 2934]) comes nearest: "
+        "p99 latency 0.78 ms [0.74, 0.82], 55.2% over the limit of 0.5 ms."
     )
 
 
 def test_the_nearest_names_the_load_that_breaks_the_limit():
     run = run_of(add_sub_sweeps(), [budget({"concurrency": 8}, p99_latency_ms=2)])
-    assert "comes nearest: p99 latency 2.95 ms at concurrency 8, " in summary_sentence(
-        run, "add_sub"
-    )
+    words = "comes nearest: p99 latency 2.95 ms [2.80, 3.12] at concurrency 8, "
+    assert words in summary_sentence(run, "add_sub")
 
 
 def test_the_sentence_where_a_constraint_was_not_measured():
@@ -265,7 +269,7 @@ def test_columns_in_which_nothing_stands_are_left_out():
 
 def test_notes_say_each_reason_once():
     run = run_of(add_sub_sweeps(), [])
-    assert missing_notes(run, levels_of(run, "add_sub")) == [
+    assert remarks(run, levels_of(run, "add_sub")) == [
         "GPU memory, GPU memory over idle server, GPU utilization, GPU power and GPU energy per "
         "inference not measured: " + NO_GPU
     ]
@@ -276,11 +280,13 @@ def test_images_are_compared_and_never_mixed_up():
     assert summary_sentence(run, "add_sub") == (
         "In 20 measurements across 4 configurations, add_sub_config_0@25.01-py3 provides the best "
         "throughput: 6583 infer/sec. This is a 9% gain over the default configuration on that "
-        "image (6034 infer/sec), under the given constraints."
+        "image (6034 infer/sec), under the given constraints. At 95% confidence, the two lie in "
+        "[6385, 6780] and [5853, 6215] infer/sec."
     )
     assert best_note(run, "add_sub_config_0@24.10-py3") == (
-        "add_sub_config_0@24.10-py3 provides at best 5851 infer/sec at concurrency 16 under the "
-        "given constraints; the default configuration, 5486 infer/sec at concurrency 16."
+        "add_sub_config_0@24.10-py3 provides at best 5851 infer/sec [5676, 6027] at concurrency "
+        "16 under the given constraints; the default configuration, 5486 infer/sec [5321, 5650] "
+        "at concurrency 16."
     )
     assert [row[0] for row in best_table(run, "add_sub").rows] == [
         "add_sub_config_0@25.01-py3",
@@ -300,7 +306,8 @@ def test_the_images_stand_side_by_side():
     ]  # fmt: skip
     assert len(table.rows) == 10
     assert table.rows[4] == [
-        "add_sub_config_default", "concurrency 16", "5,485.7", "6,034.3", "6.45", "5.86",
+        "add_sub_config_default", "concurrency 16",
+        "5,485.7 ±3.0%", "6,034.3 ±3.0%", "6.45 ±6.0%", "5.86 ±6.0%",
     ]  # fmt: skip
     assert image_table(sample_run(), "add_sub").rows == []
 
@@ -322,7 +329,7 @@ def test_a_remark_on_many_levels_is_there_once():
     noted = [dataclasses.replace(m, notes=("slow", "odd")) for m in one.measurements[:3]]
     noted[1] = dataclasses.replace(noted[1], notes=("slow",))
     levels = dataclasses.replace(one, measurements=noted).levels
-    assert missing_notes(sample_run(), levels)[1:] == [
+    assert remarks(sample_run(), levels)[1:] == [
         "add_sub_config_default at concurrency 1 and 2 more: slow",
         "add_sub_config_default at concurrency 1 and 1 more: odd",
     ]

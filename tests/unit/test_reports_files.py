@@ -177,7 +177,9 @@ def test_the_page_is_one_file_with_everything_in_it(written):
     assert "<script" not in page
     assert "prefers-color-scheme: dark" in page
     assert "<h1>Triton performance: 6 failed, 1 not measured, 6 passed</h1>" in page
-    assert page.index("6.08 ms at concurrency 16") < page.index("In 25 measurements across")
+    assert page.index("6.08 ms [5.78, 6.45] at concurrency 16") < page.index(
+        "In 25 measurements across"
+    )
     assert "All 25 measurements of add_sub" in page
     assert "Xeon Platinum 8488C" in page
 
@@ -188,7 +190,7 @@ def test_the_markdown_says_verdicts_and_sentences(written):
     assert lines[2] == "| Verdict | Configuration | Budget | Measured | Why | Test |"
     assert lines[4] == (
         "| **failed** | add_sub_config_default | p99 latency ≤ 5 ms at every load | "
-        "6.08 ms at concurrency 16 | 1.08 ms (21.6%) over the limit | "
+        r"6.08 ms \[5.78, 6.45\] at concurrency 16 | 1.08 ms (21.6%) over the limit | "
         r"test_add_sub\[add_sub_config_default\] |"
     )
     assert any(line.startswith("**add_sub**: In 25 measurements across 5") for line in lines)
