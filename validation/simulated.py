@@ -303,7 +303,9 @@ def _clear_table(runs: int) -> None:
             for factor in (1 / 1.5, 1.5):
                 kept = (factor < 1) == (metric == "throughput")
                 cells = [
-                    _cost(verdicts(process, metric, factor, runs, segment_s=segment_s), kept=kept)
+                    table_cost(
+                        verdicts(process, metric, factor, runs, segment_s=segment_s), kept=kept
+                    )
                     for segment_s in (0.5, 1.5)
                 ]
                 print(
@@ -312,7 +314,8 @@ def _clear_table(runs: int) -> None:
                 )
 
 
-def _cost(found: Sequence[Verdict], *, kept: bool) -> str:
+def table_cost(found: Sequence[Verdict], *, kept: bool) -> str:
+    """The shares of right and wrong ones, and what they took: one cell of a table."""
     right, wrong = ("passed", "failed") if kept else ("failed", "passed")
     seconds = np.percentile([one.seconds for one in found], [50, 90])
     segments = np.median([one.segments for one in found])

@@ -30,7 +30,7 @@ from pytest_triton_perf.domain.segments import Segment
 
 LOOKS = 6
 PASS_SECONDS = 3.0
-PASS_SEGMENTS = 2
+LEAST_SEGMENTS = 2
 
 _BOUND_SEGMENTS = 5
 """With fewer segments, Student's t leaves no bound worth the name."""
@@ -48,7 +48,7 @@ def decide(
     alpha: float = 0.01,
     previous: Decision | None = None,
     pass_seconds: float = PASS_SECONDS,
-    pass_segments: int = PASS_SEGMENTS,
+    least_segments: int = LEAST_SEGMENTS,
 ) -> Decision:
     """The decision on a latency or throughput budget at one level after look ``look``.
 
@@ -56,7 +56,9 @@ def decide(
     A percentile budget is a test of the share of requests over the limit; a failed request is
     over any limit. A mean or a throughput is decided by batch means, and only where two looks
     in a row agree: their distribution is skewed. A pass also needs ``pass_seconds`` of load in
-    ``pass_segments`` segments, because a short stretch has not seen every state of the machine.
+    ``least_segments`` segments, because a short stretch has not seen every state of the machine.
+    A failure needs as many segments where any request was within the limit, because one does not
+    show how much segments differ.
 
     Raises:
         ValueError: the budget's metric has no sampling distribution (memory, utilisation,
@@ -83,10 +85,13 @@ def decide(
             return _withheld(decision, "the next look has to agree")
     used = [segment for segment in segments if not segment.steady.reason]
     seconds = sum(segment.seconds for segment in used)
-    if decision.leaning == "passed" and (seconds < pass_seconds or len(used) < pass_segments):
+    few = len(used) < least_segments
+    if decision.leaning == "failed" and few and not _beyond_doubt(decision, budget, sample):
+        return _withheld(decision, f"a failure takes {least_segments} segments")
+    if decision.leaning == "passed" and (few or seconds < pass_seconds):
         return _withheld(
             decision,
-            f"a pass takes {pass_seconds:g} s of load in {pass_segments} segments, so far "
+            f"a pass takes {pass_seconds:g} s of load in {least_segments} segments, so far "
             f"there are {seconds:.1f} s in {len(used)}",
         )
     return decision
@@ -99,6 +104,16 @@ def _agree(previous: Decision | None, decision: Decision) -> bool:
         and previous.leaning == decision.leaning
         and previous.requests < decision.requests
     )
+
+
+def _beyond_doubt(decision: Decision, budget: Budget, sample: Pool) -> bool:
+    """Whether a latency fails whatever segments differ by.
+
+    Too many requests failed, or even the fastest was over the limit.
+    """
+    if budget.metric.better == "higher" or not sample.latency_s.size:
+        return False
+    return decision.observed is None or 1000 * float(sample.ordered_s[0]) > budget.limit
 
 
 def _withheld(decision: Decision, reason: str) -> Decision:

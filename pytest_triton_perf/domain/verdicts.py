@@ -110,7 +110,7 @@ def judge(
         return _verdict(budget, sweep, "inconclusive", reason, level)
     if tally.undecided:
         level = _worst(tally.undecided, metric)
-        reason = _too_near(level, decisions[level.load])
+        reason = _undecided(level, decisions[level.load])
         return _verdict(budget, sweep, "inconclusive", reason, level)
     return _verdict(budget, sweep, "passed", "", _worst(tally.passed, metric))
 
@@ -145,10 +145,11 @@ def _miss(level: Level, budget: Budget) -> str:
     return f"{metric.format(gap)} ({percent(gap / budget.limit)}) {side} the limit"
 
 
-def _too_near(level: Level, decision: Decision) -> str:
+def _undecided(level: Level, decision: Decision) -> str:
     """Why the requests of a level settle nothing, and what it would take."""
     requests = level.requests or 0
-    text = f"too near the limit to be told from it by {requests:,} requests"
+    too_few = f"{requests:,} requests are too few to be sure on which side of the limit it is"
+    text = f"not decided: {decision.reason}" if decision.reason else too_few
     if not decision.needs:
         return f"{text}; raise --triton-perf-max-seconds"
     seconds = level.measurement.wall_s * decision.needs / requests if requests else 0.0

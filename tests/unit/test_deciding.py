@@ -79,12 +79,12 @@ def test_the_share_over_the_limit_is_tested_as_clopper_and_pearson_do(period, st
     lower = stats.beta.ppf(tail, over, effective - over + 1)
     expected = "passed" if upper < 0.01 else "failed" if lower > 0.01 else "undecided"
     decision = decide(
-        budget(p99_latency_ms=5), [closed_loop(latency)], look=1, pass_segments=1, pass_seconds=1
+        budget(p99_latency_ms=5), [closed_loop(latency)], look=1, least_segments=1, pass_seconds=1
     )
     assert decision.status == expected == status
 
 
-def test_a_pass_takes_its_floors_and_a_failure_none():
+def test_a_pass_takes_its_floors():
     limit = budget(p99_latency_ms=10)
     short = decide(limit, loops(2, 1000), look=1)
     assert (short.status, short.leaning) == ("undecided", "passed")
@@ -92,8 +92,16 @@ def test_a_pass_takes_its_floors_and_a_failure_none():
     assert decide(limit, loops(2, 1000), look=1, pass_seconds=2).status == "passed"
     single = decide(limit, loops(1, 4000), look=1)
     assert single.reason.endswith("so far there are 4.5 s in 1")
-    assert decide(limit, loops(1, 4000), look=1, pass_segments=1).status == "passed"
-    assert decide(budget(p99_latency_ms=1.5), loops(1, 500), look=1).status == "failed"
+    assert decide(limit, loops(1, 4000), look=1, least_segments=1).status == "passed"
+
+
+def test_a_failure_takes_two_segments_unless_all_requests_are_over_the_limit():
+    limit = budget(p99_latency_ms=1.5)
+    single = decide(limit, loops(1, 500), look=1)
+    assert (single.status, single.leaning) == ("undecided", "failed")
+    assert single.reason == "a failure takes 2 segments"
+    assert decide(limit, loops(2, 500), look=1).status == "failed"
+    assert decide(budget(p99_latency_ms=0.05), loops(1, 500), look=1).status == "failed"
 
 
 def test_a_segment_that_cannot_be_used_is_no_floor():

@@ -46,9 +46,16 @@ def test_what_would_settle_it_is_told() -> None:
     decisions = decided("passed", "passed", "passed", "undecided", needs=20_000)
     verdict = judge(P99, ramp(), LOADS, decisions=decisions)
     assert verdict.reason == (
-        "too near the limit to be told from it by 1,000 requests; about 20,000 more (20 s) would "
-        "do: raise --triton-perf-max-seconds"
+        "1,000 requests are too few to be sure on which side of the limit it is; about 20,000 "
+        "more (20 s) would do: raise --triton-perf-max-seconds"
     )
+
+
+def test_what_else_kept_it_from_being_decided_is_told() -> None:
+    why = "9 requests: too few to tell how they vary"
+    decisions = {LOADS[0]: Decision(status="undecided", reason=why)}
+    verdict = judge(P99, ramp(), LOADS[:1], decisions=decisions)
+    assert verdict.reason == f"not decided: {why}; raise --triton-perf-max-seconds"
 
 
 def test_one_level_that_failed_is_enough() -> None:
