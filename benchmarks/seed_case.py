@@ -2,7 +2,7 @@
 
 Five configurations of the quickstart's add_sub under concurrency 1 and 2, on the same
 tritonserver and perf_analyzer, one tool after the other, each from its start to its written
-reports. Exits 1 where the plugin needs more than a quarter of Model Analyzer's time.
+reports. Neither has a constraint to judge. Exits 1 where the plugin needs more than a quarter of Model Analyzer's time.
 """
 
 import argparse
@@ -31,7 +31,6 @@ import pytest
         ),
     ],
 )
-@pytest.mark.perf_budget(p99_latency_ms=1000)
 def test_seed_case(triton_sweep): pass
 """
 
