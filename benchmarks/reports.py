@@ -50,6 +50,7 @@ def write() -> None:
 
 
 def main() -> int:
+    """Rounds in processes of their own, and what they took at least."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", action="store_true", help=argparse.SUPPRESS)
