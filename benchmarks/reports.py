@@ -50,7 +50,7 @@ def write() -> None:
 
 
 def main() -> int:
-    """Write the reports some times, print the figures, and say whether the limits are kept."""
+    """Rounds in processes of their own, and what they took at least."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", action="store_true", help=argparse.SUPPRESS)

@@ -40,7 +40,8 @@ def _write_verdicts(reporter: "TerminalReporter", run: Run) -> None:
     """A line per verdict, and why it is what it is."""
     passed = sum(verdict.status == "passed" for verdict in run.verdicts)
     shown = [v for v in run.verdicts if v.status != "passed" or passed <= _MOST_PASSED]
-    _write_table(reporter, run, shown)
+    if shown:
+        _write_table(reporter, run, shown)
     if passed > _MOST_PASSED:
         reporter.write_line(f"passed: {passed} budgets, too many to list here", green=True)
     for reason in dict.fromkeys(v.reason for v in shown if v.observed is None):

@@ -22,10 +22,13 @@ WORDS = {
         "Result summary: add_sub",
         "In 25 measurements across 5 configurations, add_sub_config_1 provides the best "
         "throughput: 5997 infer/sec. This is a 12% gain over the default configuration "
-        "(5355 infer/sec), under the given constraints.",
+        "(5355 infer/sec), under the given constraints. At 95% confidence, the two lie in "
+        "[5818, 6177] and [5194, 5516] infer/sec.",
+        "[low, high]: 95% confidence interval; ±: its wider side",
         "p99 latency ≤ 5 ms at every load",
         "Best configurations",
-        "5,997.5",
+        "5,997.5 ±3.0%",
+        "6.08 ms [5.78, 6.45] at concurrency 16",
         "enabled, 100 µs",
         "Budgets",
         "1.08 ms (21.6%) over the limit",
@@ -39,7 +42,7 @@ WORDS = {
         "instance_group.count = 2, max_batch_size = 8",
         "What the client saw",
         "What the server and the machine did",
-        "425.3",
+        "425.3 ±3.0%",
         "120.0 MB (4.0%) over the limit",
     ],
 }
@@ -107,10 +110,13 @@ class Texts(HTMLParser):
 
 
 def test_both_engines_write_every_text_of_the_template(tmp_path, wkhtmltopdf):
-    for path, page in pages(SAMPLE["sample_run"](), {}).items():
+    found = pages(SAMPLE["sample_run"](), {})
+    by_binary, _ = by_wkhtmltopdf(found, wkhtmltopdf)
+    assert list(by_binary) == list(found)
+    for path, page in found.items():
         texts = Texts(page(css=False)).found
         assert len(texts) > 50
-        for written in (by_fpdf2(page), by_wkhtmltopdf(page, wkhtmltopdf)):
+        for written in (by_fpdf2(page), by_binary[path]):
             pdf = tmp_path / "one.pdf"
             pdf.write_bytes(written)
             read = letters(pdf)
@@ -129,6 +135,30 @@ def test_an_engine_that_fails_is_named_and_replaced(tmp_path, monkeypatch):
         assert problem.startswith(f"{tmp_path / 'out' / 'reports'}/")
         assert f"{broken} failed, so fpdf2 wrote it: exit code 3: QFont: no fonts" in problem
     assert "Resultsummary:add_sub" in letters(tmp_path / "out" / SUMMARY)
+
+
+def test_what_an_engine_wrote_before_it_failed_is_kept(tmp_path):
+    found = pages(SAMPLE["sample_run"](), {})
+    failing = tmp_path / "wkhtmltopdf"
+    failing.write_text(
+        "#!/bin/sh\n"
+        "read first; printf '%%PDF-1.4 one\\n%%%%EOF\\n' > \"${first##* }\"\n"
+        "read second; printf '%%PDF-1.4 breaks off' > \"${second##* }\"\n"
+        "echo 'no more' >&2; exit 1\n"
+    )
+    failing.chmod(0o755)
+    written, words = by_wkhtmltopdf(found, str(failing))
+    assert written == {next(iter(found)): b"%PDF-1.4 one\n%%EOF\n"}
+    assert words == "exit code 1: no more"
+
+
+def test_a_temporary_folder_of_any_name_will_do(tmp_path, monkeypatch, wkhtmltopdf):
+    folder = tmp_path / "a 'b\" c"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    found = pages(SAMPLE["run_of"](SAMPLE["add_sub_sweeps"]()[:1], []), {})
+    assert by_wkhtmltopdf(found, wkhtmltopdf)[0].keys() == found.keys()
+    assert list(folder.iterdir()) == []
 
 
 def test_an_engine_that_hangs_is_ended(tmp_path, monkeypatch):

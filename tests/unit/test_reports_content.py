@@ -16,7 +16,7 @@ from sample_run import (
 )
 
 from pytest_triton_perf.domain.budgets import Budget
-from pytest_triton_perf.domain.levels import Load
+from pytest_triton_perf.domain.levels import Estimate, Load
 from pytest_triton_perf.domain.results import Run
 from pytest_triton_perf.domain.sweeps import Sweep
 from pytest_triton_perf.domain.variants import Variant
@@ -81,6 +81,39 @@ def test_gains_of_all_sizes_read_well(peak, words):
         [sweep(variant("add_sub"), 6359, 181), sweep(variant("add_sub", 0), peak, 182)], []
     )
     assert words in summary_sentence(run, "add_sub")
+
+
+def with_rate(one, ci):
+    """The sweep with this interval of throughput at its highest load."""
+    *others, last = one.measurements
+    rate = dataclasses.replace(last.values["throughput"], ci=ci)
+    last = dataclasses.replace(last, values={**last.values, "throughput": rate})
+    return dataclasses.replace(one, measurements=[*others, last])
+
+
+@pytest.mark.parametrize(
+    ("ci", "words"),
+    [
+        ((6300.0, 6700.0), "lie in [6300, 6700] and [5640, 5988] infer/sec."),
+        (
+            (5900.0, None),
+            "lie in [5900, ∞) and [5640, 5988] infer/sec. Their intervals overlap: the "
+            "difference may be noise.",
+        ),
+        (
+            (5988.0, 7000.0),
+            "[5988, 7000] and [5640, 5988] infer/sec. Their intervals overlap: the difference "
+            "may be noise.",
+        ),
+        (None, "constraints given. Not all of this has an interval: the difference may be noise."),
+    ],
+)
+def test_a_gain_within_the_intervals_may_be_noise(ci, words):
+    default, _, best, *_ = add_sub_sweeps()
+    run = run_of([default, with_rate(best, ci)], [])
+    sentence = summary_sentence(run, "add_sub")
+    assert "This is a 12% gain over the default configuration (5814 infer/sec), " in sentence
+    assert sentence.endswith(words)
 
 
 def test_the_sentence_where_the_default_is_the_best():
@@ -333,6 +366,26 @@ def test_a_remark_on_many_levels_is_there_once():
         "add_sub_config_default at concurrency 1 and 2 more: slow",
         "add_sub_config_default at concurrency 1 and 1 more: odd",
     ]
+
+
+def test_a_disturbed_level_and_an_open_interval_are_remarks():
+    one = add_sub_sweeps()[0]
+    first, second, *others = one.measurements
+    faults = ("stolen time", "a CPU limit")
+    open_end = Estimate(value=1.0, ci=(0.5, None), needs=1932)
+    first = dataclasses.replace(first, faults=faults)
+    second = dataclasses.replace(
+        second, faults=faults, values={**second.values, "p99_latency_ms": open_end}
+    )
+    measured = dataclasses.replace(one, measurements=[first, second, *others])
+    run = run_of([measured], [])
+    assert [text for text in remarks(run, measured.levels) if NO_GPU not in text] == [
+        "disturbed: add_sub_config_default at concurrency 1, stolen time and a CPU limit; "
+        "1 more level in such ways",
+        "add_sub_config_default at concurrency 2: the interval of p99 latency is open (∞); it "
+        "needs about 1,900 more requests",
+    ]
+    assert "1.00 ±∞" in level_table(run, measured.levels).rows[1]
 
 
 def test_the_tally_counts_the_worst_first():

@@ -25,6 +25,7 @@ from pytest_triton_perf.errors import UsageError
 from pytest_triton_perf.options import REPORTS
 from pytest_triton_perf.reports import check_output, write_reports
 from pytest_triton_perf.reports.names import safe_name
+from pytest_triton_perf.reports.pdf import pages
 
 IMAGE_TAGS = ("24.10-py3", "25.01-py3")
 QUICK = ("json", "csv", "md")
@@ -194,6 +195,35 @@ def test_the_markdown_says_verdicts_and_sentences(written):
         r"test_add_sub\[add_sub_config_default\] |"
     )
     assert any(line.startswith("**add_sub**: In 25 measurements across 5") for line in lines)
+
+
+LEGEND = "95% confidence interval; ±: its wider side; ∞: an end that the requests cannot bound."
+
+
+def test_the_legend_and_what_disturbed_a_level_are_in_every_report(tmp_path):
+    one = add_sub_sweeps()[0]
+    first, *others = one.measurements
+    first = dataclasses.replace(first, faults=("stolen time",))
+    run = run_of([dataclasses.replace(one, measurements=[first, *others])], [])
+    assert write_reports(run, tmp_path, ("csv", "md", "html", "json")) == []
+    disturbed = "disturbed: add_sub_config_default at concurrency 1, stolen time"
+    for name in ("index.html", "summary.md"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert LEGEND in text
+        assert disturbed in text
+    for page in pages(run, {}).values():
+        assert LEGEND in page(css=True)
+        assert disturbed in page(css=True)
+    rows = rows_of(tmp_path / "results" / "metrics-model-inference.csv")
+    assert [row["Faults"] for row in rows] == ["stolen time", "", "", "", ""]
+    assert json.loads((tmp_path / "results.json").read_text())["session"]["confidence"] == 0.95
+
+
+def test_the_intervals_have_columns_in_the_csv(written):
+    row = rows_of(written / "results" / "metrics-model-inference.csv")[0]
+    for column in ("Throughput (infer/sec)", "p99 Latency (ms)", "Avg Latency (ms)"):
+        assert float(row[f"{column} CI Low"]) < float(row[column])
+        assert float(row[column]) < float(row[f"{column} CI High"])
 
 
 def test_hostile_names_break_nothing(tmp_path):

@@ -17,7 +17,7 @@ from sample_run import (
 )
 
 from pytest_triton_perf.domain.budgets import Budget
-from pytest_triton_perf.domain.levels import Load
+from pytest_triton_perf.domain.levels import Estimate, Load
 from pytest_triton_perf.domain.sweeps import Sweep
 from pytest_triton_perf.reports import plots
 
@@ -36,6 +36,8 @@ def words(monkeypatch):
         return finish(figure)
 
     monkeypatch.setattr(plots, "png", read)
+    # What a helper process draws cannot be read here.
+    monkeypatch.setattr(plots, "spread", lambda work, jobs: [work(job) for job in jobs])
     return drawn
 
 
@@ -52,7 +54,7 @@ def test_the_pictures_and_their_names():
     for png in pictures.values():
         image = Image.open(io.BytesIO(png))
         assert image.format == "PNG"
-        assert image.width > 800
+        assert image.width >= 720
         assert len(image.convert("RGB").getcolors(1 << 24)) > 10
 
 
@@ -85,7 +87,7 @@ def test_a_picture_says_what_it_shows(words):
         "budget: throughput ≥ 4000 infer/s at concurrency 8",
         "≤ 5 ms",
         "≥ 4000 infer/s",
-        "numbers at the points: concurrency",
+        "numbers at the points: concurrency\nbars: 95% intervals, arrows: ends not bounded",
         "16",
     } <= set(throughput)
     legend = [text for text in throughput if "config" in text or "other" in text]
@@ -151,6 +153,55 @@ def test_tests_of_the_same_variant_have_lines_of_their_own():
         "add_sub_config_default (test_add_sub[add_sub_config_default])",
         "add_sub_config_default (http)",
     ]
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Every figure of a model that is drawn."""
+    drawn = []
+    monkeypatch.setattr(plots, "png", lambda figure: drawn.append(figure) or b"")
+    monkeypatch.setattr(plots, "spread", lambda work, jobs: [work(job) for job in jobs])
+    monkeypatch.setattr(plots, "_breakdown", lambda *args: b"")
+    monkeypatch.setattr(plots, "draw_memory", lambda *args: b"")
+    return drawn
+
+
+def bars_and_arrows(figure):
+    """The ends of all bars, and how many arrows there are."""
+    axes = figure.axes[0]
+    ends = [tuple(path.vertices[1]) for c in axes.collections for path in c.get_paths()]
+    return ends, sum(text.arrow_patch is not None for text in axes.texts)
+
+
+def test_intervals_are_bars_and_open_ends_are_arrows(figures):
+    one = add_sub_sweeps()[0]
+    level = one.measurements[0]
+    values = {
+        **level.values,
+        "throughput": Estimate(value=1000.0, ci=(900.0, None)),
+        "p99_latency_ms": Estimate(value=2.0, ci=(1.5, 9.0)),
+    }
+    one = dataclasses.replace(one, measurements=[dataclasses.replace(level, values=values)])
+    plots.draw(run_of([one], []))
+    throughput, memory = figures
+    assert bars_and_arrows(throughput) == ([(1.5, 1000.0), (9.0, 1000.0), (2.0, 900.0)], 1)
+    # A long bar runs out of the picture.
+    assert 3.0 <= throughput.axes[0].get_xlim()[1] < 4.0
+    assert bars_and_arrows(memory)[1] == 0
+
+
+def test_only_the_coloured_lines_have_bars(figures):
+    plots.draw(crowd_run(40))
+    ends, arrows = bars_and_arrows(figures[0])
+    assert (len(ends), arrows) == (4 * 5 * 4, 0)
+
+
+def test_without_intervals_the_legend_speaks_of_none(words):
+    level = measurement(Load(concurrency=1), 100, 1)
+    bare = {name: Estimate(value=found.value) for name, found in level.values.items()}
+    level = dataclasses.replace(level, values=bare)
+    plots.draw(run_of([Sweep(test="t", variant=variant("m"), measurements=[level])], []))
+    assert "numbers at the points: concurrency" in words[0]
 
 
 def test_the_users_own_matplotlib_settings_neither_matter_nor_change():

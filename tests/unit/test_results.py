@@ -26,12 +26,21 @@ def a_run() -> Run:
         server_only=[{"image": None, "version": "2.51.0", "cpu_memory_mb": 80.0, "gpus": {}}],
         wall_s=12.5,
         exit=1,
+        confidence=0.99,
     )
 
 
 def test_results_survive_a_round_trip_through_json():
     run = a_run()
     assert from_json(json.loads(json.dumps(to_json(run)))) == run
+
+
+def test_a_record_from_before_the_confidence_was_kept_is_read():
+    data = json.loads(json.dumps(to_json(a_run())))
+    del data["session"]["confidence"]
+    for verdict in data["verdicts"]:
+        del verdict["needs"]
+    assert from_json(data) == replace(a_run(), confidence=0.95)
 
 
 def test_a_memory_timeline_survives_it_too():
