@@ -1,6 +1,7 @@
 """Load on a real Triton whose model sleeps for times that are known, recorded in blocks."""
 
 import contextlib
+import random
 import runpy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ SEGMENTS = 5
 LONG_S = 4.0
 """Each of the two long runs of a block, one before and one after its short runs."""
 
-_CALLS = 200_000
+_CALLS = 1_000_000
 """Service times that the arithmetic draws."""
 
 
@@ -55,6 +56,7 @@ class Service:
         row. All else takes time, so a real throughput is at most this, a real latency at least.
         """
         call = runpy.run_path(str(MODELS / "sleeper" / "1" / "services.py"))["SERVICES"]
+        random.seed(0)
         times = np.fromiter(map(call[self.name](), [self.batch] * _CALLS), float, _CALLS)
         if metric == "throughput":
             return float(self.batch / times.mean())

@@ -35,6 +35,9 @@ LEAST_SEGMENTS = 2
 _BOUND_SEGMENTS = 5
 """With fewer segments, Student's t leaves no bound worth the name."""
 
+_HIGH_PERCENTILE = 90
+"""From here on, requests that are all over the limit are ten times as many as may be."""
+
 _FURTHEST = 2.0**14
 """How many times more requests are considered when telling what a decision needs."""
 
@@ -57,8 +60,8 @@ def decide(
     over any limit. A mean or a throughput is decided by batch means, and only where two looks
     in a row agree: their distribution is skewed. A pass also needs ``pass_seconds`` of load in
     ``least_segments`` segments, because a short stretch has not seen every state of the machine.
-    A failure needs as many segments where any request was within the limit, because one does not
-    show how much segments differ.
+    A failure needs as many segments, because one does not show how much segments differ, unless
+    it is beyond doubt: see :func:`_beyond_doubt`.
 
     Raises:
         ValueError: the budget's metric has no sampling distribution (memory, utilisation,
@@ -73,7 +76,8 @@ def decide(
         return Decision(status="undecided", reason=why_unusable(segments))
     tail = alpha / looks
     name = budget.metric.name
-    if percentile := percentile_of(name):
+    percentile = percentile_of(name)
+    if percentile is not None:
         decision = _on_percentile(budget, segments, sample, percentile, tail)
     elif name == "avg_latency_ms" and sample.failed:
         reason = f"{failures(sample)}, and count as over any limit"
@@ -86,7 +90,8 @@ def decide(
     used = [segment for segment in segments if not segment.steady.reason]
     seconds = sum(segment.seconds for segment in used)
     few = len(used) < least_segments
-    if decision.leaning == "failed" and few and not _beyond_doubt(decision, budget, sample):
+    sure = _beyond_doubt(decision, percentile, budget.limit, sample)
+    if decision.leaning == "failed" and few and not sure:
         return _withheld(decision, f"a failure takes {least_segments} segments")
     if decision.leaning == "passed" and (few or seconds < pass_seconds):
         return _withheld(
@@ -106,14 +111,16 @@ def _agree(previous: Decision | None, decision: Decision) -> bool:
     )
 
 
-def _beyond_doubt(decision: Decision, budget: Budget, sample: Pool) -> bool:
-    """Whether a latency fails whatever segments differ by.
+def _beyond_doubt(decision: Decision, percentile: int | None, limit: float, sample: Pool) -> bool:
+    """Whether a budget fails whatever segments differ by.
 
-    Too many requests failed, or even the fastest was over the limit.
+    Too many requests failed, or even the fastest was over the limit of a high percentile. (All of
+    a segment's requests are over the true median now and then, where a server has two regimes.)
     """
-    if budget.metric.better == "higher" or not sample.latency_s.size:
-        return False
-    return decision.observed is None or 1000 * float(sample.ordered_s[0]) > budget.limit
+    if decision.observed is None:
+        return True
+    high = percentile is not None and percentile >= _HIGH_PERCENTILE
+    return high and sample.latency_s.size > 0 and 1000 * float(sample.ordered_s[0]) > limit
 
 
 def _withheld(decision: Decision, reason: str) -> Decision:

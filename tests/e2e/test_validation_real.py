@@ -18,7 +18,7 @@ def test_the_short_form_prints_its_tables_and_keeps_what_it_recorded(tmp_path):
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=True,
     )
     assert done.stdout.count("\n| lognormal |") == 1 + 3 * 3
