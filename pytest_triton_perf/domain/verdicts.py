@@ -101,7 +101,7 @@ def judge(
         return _verdict(budget, sweep, "inconclusive", reason, level)
     if tally.undecided:
         level = _worst(tally.undecided, metric)
-        reason = _too_near(level, decisions[level.load])
+        reason = _why_undecided(level, decisions[level.load])
         return _verdict(budget, sweep, "inconclusive", reason, level)
     return _verdict(budget, sweep, "passed", "", _worst(tally.passed, metric))
 
@@ -136,8 +136,10 @@ def _miss(level: Level, budget: Budget) -> str:
     return f"{metric.format(gap)} ({percent(gap / budget.limit)}) {side} the limit"
 
 
-def _too_near(level: Level, decision: Decision) -> str:
+def _why_undecided(level: Level, decision: Decision) -> str:
     """Why the requests of a level settle nothing, and what it would take."""
+    if decision.leaning != "undecided":
+        return f"almost {decision.leaning}, but {decision.reason}; raise --triton-perf-max-seconds"
     requests = level.requests or 0
     text = f"too near the limit to be told from it by {requests:,} requests"
     if not decision.needs:
