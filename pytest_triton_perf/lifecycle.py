@@ -18,7 +18,7 @@ import pytest
 
 from pytest_triton_perf.collection import PERF_TEST, image_given, prepare
 from pytest_triton_perf.domain.budgets import Budget
-from pytest_triton_perf.domain.explain import explain_verdict, verdict_text
+from pytest_triton_perf.domain.explain import explain_verdict, title, verdict_text
 from pytest_triton_perf.domain.metrics import METRICS
 from pytest_triton_perf.domain.names import listed
 from pytest_triton_perf.domain.results import Run, from_json, merge, to_json
@@ -140,7 +140,7 @@ class Lifecycle:
                 if action == "fail":
                     broken.append(explain_verdict(verdict, sweep))
                 elif action == "warn":
-                    item.warn(InconclusiveWarning(explain_verdict(verdict, sweep)))
+                    item.warn(InconclusiveWarning(f"{title(verdict)}: {verdict_text(verdict)}"))
             if broken:
                 pytest.fail("\n\n".join(broken), pytrace=False)
         return result

@@ -13,8 +13,7 @@ _OPERATORS = {"<": "below", "<=": "at most", ">": "above", ">=": "at least"}
 def explain_verdict(verdict: Verdict, sweep: Sweep) -> str:
     """Why a budget was not kept: limit, measured, by how much, where, the ramp, the way out."""
     budget = verdict.budget
-    title = f"budget {budget} {budget.where}: {verdict.status.replace('_', ' ')}"
-    lines = [f"{title} ({verdict.variant})"]
+    lines = [f"{title(verdict)}: {verdict.status.replace('_', ' ')} ({verdict.variant})"]
     if verdict.observed is None or verdict.load is None:
         lines.append(f"  not measured: {verdict.reason}")
         return "\n".join([*lines, "", ramp_table(sweep, [budget])])
@@ -23,6 +22,11 @@ def explain_verdict(verdict: Verdict, sweep: Sweep) -> str:
     )
     lines += _way_out(budget, sweep, verdict.load.batch_size)
     return "\n".join([*lines, "", ramp_table(sweep, [budget], _level_of(sweep, verdict))])
+
+
+def title(verdict: Verdict) -> str:
+    """What a verdict is about: ``budget p99_latency_ms <= 25 ms at every load``."""
+    return f"budget {verdict.budget} {verdict.budget.where}"
 
 
 def verdict_text(verdict: Verdict) -> str:

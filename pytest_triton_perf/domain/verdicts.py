@@ -110,7 +110,7 @@ def judge(
         return _verdict(budget, sweep, "inconclusive", reason, level)
     if tally.undecided:
         level = _worst(tally.undecided, metric)
-        reason = _undecided(level, decisions[level.load])
+        reason = _why_undecided(level, decisions[level.load])
         return _verdict(budget, sweep, "inconclusive", reason, level)
     return _verdict(budget, sweep, "passed", "", _worst(tally.passed, metric))
 
@@ -145,8 +145,10 @@ def _miss(level: Level, budget: Budget) -> str:
     return f"{metric.format(gap)} ({percent(gap / budget.limit)}) {side} the limit"
 
 
-def _undecided(level: Level, decision: Decision) -> str:
+def _why_undecided(level: Level, decision: Decision) -> str:
     """Why the requests of a level settle nothing, and what it would take."""
+    if decision.leaning != "undecided":
+        return f"almost {decision.leaning}, but {decision.reason}; raise --triton-perf-max-seconds"
     requests = level.requests or 0
     too_few = f"{requests:,} requests are too few to be sure on which side of the limit it is"
     text = f"not decided: {decision.reason}" if decision.reason else too_few

@@ -26,7 +26,7 @@ LIMIT_TEXT: dict[str, Any] = {
     "fontsize": "small",
     "bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
 }
-_DPI = 100
+_DPI, _DPI_OF_MANY = 130, 100
 _FAR = 1.5
 """The picture has room for a bar of up to so many times its figure."""
 FEW_TICKS = 5
@@ -153,12 +153,13 @@ def limit_words(budget: Budget) -> str:
 def new_figure(title: str, *, of_many: bool = False) -> "tuple[Figure, Axes]":
     """A figure with one pair of axes under its title.
 
-    What there is one of per variant is ``of_many``: it has no layout that fits itself and fewer
-    numbers at its axes, each of which take a third of the time.
+    What there is one of per variant is ``of_many``: it has no layout that fits itself, and fewer
+    dots and numbers at its axes, for these take the time.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 4.5), dpi=_DPI, layout=None if of_many else "constrained")
+    dpi = _DPI_OF_MANY if of_many else _DPI
+    figure = Figure(figsize=(7.2, 4.5), dpi=dpi, layout=None if of_many else "constrained")
     axes = figure.subplots()
     if of_many:
         axes.locator_params(nbins=FEW_TICKS)

@@ -47,7 +47,10 @@ def column_widths(table: Table) -> list[float]:
     """
     titles = [_PADDING + 1.2 + 1.1 * _longest_word([title]) for title in table.header]
     columns = [[row[i] for row in table.rows] for i in range(len(table.header))]
-    words = [_PADDING + min(24, _longest_word(cells)) for cells in columns]
+    # A figure stays beside its interval.
+    parts = [[word for cell in cells for word in cell.split()] for cells in columns[: table.texts]]
+    parts += columns[table.texts :]
+    words = [_PADDING + min(24, max(map(len, part), default=0)) for part in parts]
     widths = [_PADDING + max(map(len, cells), default=0) for cells in columns]
     widths = list(map(max, widths, titles))
     for least in (list(map(max, words, titles)), titles):

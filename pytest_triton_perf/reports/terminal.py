@@ -1,5 +1,6 @@
 """The terminal summary: the verdicts, the best configurations, and where the files are."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -27,9 +28,9 @@ def write_summary(
     if run.verdicts:
         _write_verdicts(reporter, run)
     for model in run.models:
-        reporter.write_line(summary_sentence(run, model))
+        _write(reporter, summary_sentence(run, model))
         if faults := disturbed(run, levels_of(run, model)):
-            reporter.write_line(faults, yellow=True)
+            _write(reporter, faults, yellow=True)
         reporter.write_line("")
     for problem in problems:
         reporter.write_line(problem, red=True)
@@ -45,18 +46,28 @@ def _write_verdicts(reporter: "TerminalReporter", run: Run) -> None:
     if passed > _MOST_PASSED:
         reporter.write_line(f"passed: {passed} budgets, too many to list here", green=True)
     for reason in dict.fromkeys(v.reason for v in shown if v.observed is None):
-        reporter.write_line(f"not measured: {reason}", red=True)
+        _write(reporter, f"not measured: {reason}", red=True)
     if words := legend(run):
-        reporter.write_line(words)
+        _write(reporter, words)
     reporter.write_line("")
+
+
+def _write(reporter: "TerminalReporter", text: str, **markup: bool) -> None:
+    """Write a sentence, on a screen in lines that break between words."""
+    lines = textwrap.wrap(text, _width(reporter)) if reporter.isatty else [text]
+    for line in lines:
+        reporter.write_line(line, **markup)
+
+
+def _width(reporter: "TerminalReporter") -> int:
+    return reporter.config.get_terminal_writer().fullwidth
 
 
 def _write_table(reporter: "TerminalReporter", run: Run, verdicts: Sequence[Verdict]) -> None:
     rows = [[*_row(v, v.budget.metric.unit), run.configuration(v)] for v in verdicts]
     table = columns([[*_HEADER, "variant"], *rows], right=())
-    width = reporter.config.get_terminal_writer().fullwidth
     # A log has room for any line; on a narrow screen the names of variants go above theirs.
-    narrow = reporter.isatty and max(map(len, table.splitlines())) > width
+    narrow = reporter.isatty and max(map(len, table.splitlines())) > _width(reporter)
     if narrow:
         table = columns([_HEADER, *(_row(verdict) for verdict in verdicts)], right=())
     head, *body = table.splitlines()
@@ -69,12 +80,16 @@ def _write_table(reporter: "TerminalReporter", run: Run, verdicts: Sequence[Verd
         colour = {_COLOURS[verdict.status]: True}
         reporter.write_line(line, **colour)
         if verdict.observed is not None and (reason := why(verdict)):
-            reporter.write_line(f"  {reason}", **colour)
+            _write(reporter, f"  {reason}", **colour)
 
 
 def _row(verdict: Verdict, unit: str = "") -> list[str]:
-    """A verdict's cells; the budget's has the unit anyway."""
-    observed, load, number = verdict.observed, verdict.load, verdict.budget.metric.number
+    """A verdict's cells; without ``unit``, which the budget's has anyway, for a narrow screen."""
+    observed, load, metric = verdict.observed, verdict.load, verdict.budget.metric
+
+    def number(value: float) -> str:
+        return metric.number(value) if unit or value < 1000 else f"{value:,.0f}"
+
     measured = "-"
     if observed is not None:
         measured = " ".join(

@@ -68,12 +68,13 @@ def test_on_a_narrow_screen_variants_stand_above_their_verdicts():
     run = run_of(add_sub_sweeps()[:2], budgets(p99_latency_ms=9, min_throughput=2000))
     lines = shown(run, isatty=True).lines
     assert lines[1:5] == [
-        "verdict  budget                      measured                    where",
+        "verdict  budget                      measured              where",
         "add_sub_config_default",
-        "passed   p99_latency_ms <= 9 ms      6.08 [5.78, 6.45]           concurrency 16",
-        "passed   throughput >= 2000 infer/s  2,543.6 [2,467.3, 2,619.9]  concurrency 1",
+        "passed   p99_latency_ms <= 9 ms      6.08 [5.78, 6.45]     concurrency 16",
+        "passed   throughput >= 2000 infer/s  2,544 [2,467, 2,620]  concurrency 1",
     ]
     assert lines.count("add_sub_config_0") == 1
+    assert max(map(len, lines)) <= 80
     assert "variant" in shown(run, isatty=True, width=140).lines[1]
 
 

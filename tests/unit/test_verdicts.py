@@ -65,6 +65,15 @@ def test_one_level_that_failed_is_enough() -> None:
     assert verdict.reason == "1.00 ms (11.1%) over the limit"
 
 
+def test_a_decision_that_was_held_back_says_by_what() -> None:
+    reason = "a pass takes 3 s of load in 2 segments, so far there are 1.4 s in 2"
+    decisions = decided("passed", "passed", "passed", "undecided")
+    decisions[LOADS[3]] = replace(decisions[LOADS[3]], leaning="passed", reason=reason)
+    verdict = judge(P99, ramp(), LOADS, decisions=decisions)
+    assert verdict.status == "inconclusive"
+    assert verdict.reason == f"almost passed, but {reason}; raise --triton-perf-max-seconds"
+
+
 def test_a_failure_on_a_disturbed_machine_proves_nothing() -> None:
     decisions = decided("passed", "passed", "passed", "failed")
     verdict = judge(P99, with_faults(ramp(), LOADS[3]), LOADS, decisions=decisions)
