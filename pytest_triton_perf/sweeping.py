@@ -13,6 +13,7 @@ from pytest_triton_perf.domain.sweeps import Sweep
 from pytest_triton_perf.domain.verdicts import Verdict, judge
 from pytest_triton_perf.errors import LoadError, ServerError, TritonPerfError
 from pytest_triton_perf.load.base import LoadGenerator, LoadReport
+from pytest_triton_perf.load.inputs import with_random_inputs
 from pytest_triton_perf.measuring import MeasuredLevel, Measuring, Rules
 from pytest_triton_perf.probes import host
 from pytest_triton_perf.probes.base import Reading, totals
@@ -110,7 +111,8 @@ class SweepRun:
     def _measure_levels(
         self, server: RunningServer, watch: Watch, recorder: MemoryRecorder
     ) -> None:
-        spec, traffic = self._test.sweep, self._test.sweep.traffic
+        spec = self._test.sweep
+        traffic = with_random_inputs(spec.traffic, self.sweep.variant.config)
         url = server.grpc_url if traffic.protocol == "grpc" else server.http_url
         pids = [] if server.pid is None else [server.pid]
 

@@ -60,7 +60,7 @@ def read_export(export: bytes, load: Load, *, clock_offset_ns: int) -> "Segment"
     if not export:
         raise UnreadableExport(
             "it is empty, as perf_analyzer leaves it where a tensor has NaN or infinity in it "
-            "(its own random floats have: input_data='zero', or real data, has not)"
+            "(one that the model answers, or one of input_data=)"
         )
     boundaries = _BOUNDARIES.search(export, max(0, export.rfind(b'"window_boundaries"') - 2))
     if boundaries is None:

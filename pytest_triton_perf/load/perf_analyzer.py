@@ -229,7 +229,8 @@ class PerfAnalyzer:
 
         Where it is not known yet whether the export of its requests is affordable, the shortest
         possible run tells first. Where it is not, the segment is one window: perf_analyzer's
-        own figures of the whole run.
+        own figures of the whole run. An export that is empty where others were whole is asked for
+        once more.
 
         Raises:
             LoadError: nothing was recorded, or nothing can be within ``max_seconds``.
@@ -238,6 +239,7 @@ class PerfAnalyzer:
         deadline = time.monotonic() + max_seconds
         known = self._experiences.setdefault((url, repr(traffic)), Experience())
         size = self._sizes.setdefault(repr(traffic), ExportSize())
+        repeated = False
         while True:
             record = known.is_recorded(load, size)
             run, report = self._reported(
@@ -253,7 +255,11 @@ class PerfAnalyzer:
                 segment = read_export(run.export, load, clock_offset_ns=run.clock_offset_ns)
             except UnreadableExport as problem:
                 if record:
-                    raise unreadable(traffic, load, problem) from None
+                    fits = time.monotonic() + run.ended - run.started < deadline
+                    if run.export or repeated or not fits:
+                        raise unreadable(traffic, load, problem) from None
+                    repeated = True  # an answer with a NaN in it may have been the only one
+                    continue
                 size.trouble = f"perf_analyzer's export cannot be used: {problem}"
                 continue
             if record is None:

@@ -21,6 +21,7 @@ from pytest_triton_perf.domain.levels import Load
 from pytest_triton_perf.domain.metrics import SERVER_TIMES
 from pytest_triton_perf.errors import LoadError
 from pytest_triton_perf.load.base import LoadReport, Traffic, WireProtocol
+from pytest_triton_perf.load.inputs import with_random_inputs
 from pytest_triton_perf.load.perf_analyzer import (
     PerfAnalyzer,
     find_perf_analyzer,
@@ -29,6 +30,7 @@ from pytest_triton_perf.load.runner import LocalRunner, PerfAnalyzerBinary
 from pytest_triton_perf.servers.base import ServerSpec
 from pytest_triton_perf.servers.embedded import find_server
 from pytest_triton_perf.servers.local import LocalLauncher, LocalServer
+from pytest_triton_perf.servers.model_config import to_dict
 
 MODEL = """
 import time
@@ -55,6 +57,41 @@ class TritonPythonModel:
                 sender.send(pb.InferenceResponse([pb.Tensor("Y", x)]))
             sender.send(flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 """
+ALL_TYPES = """
+            def values(name):
+                return pb.get_input_tensor_by_name(request, name).as_numpy()
+            for name in ("X", "HALF", "DOUBLE"):
+                assert 0 <= values(name).min() < values(name).max() < 1, name
+            for name in ("INT8", "INT64", "UINT16", "OPTIONAL"):
+                assert set(values(name).flat) <= {0, 1}, name
+            assert values("BOOL").dtype == bool
+            assert values("TEXT").shape[1:] == (2, 3)
+            assert all(len(text) == 128 for text in values("TEXT").flat)
+            assert pb.get_input_tensor_by_name(request, "BRAIN").shape()[1:] == [5]
+"""
+ALL_INPUTS = """
+input [
+  { name: 'HALF' data_type: TYPE_FP16 dims: [ 64 ] },
+  { name: 'DOUBLE' data_type: TYPE_FP64 dims: [ 64 ] },
+  { name: 'BRAIN' data_type: TYPE_BF16 dims: [ 5 ] },
+  { name: 'INT8' data_type: TYPE_INT8 dims: [ 3, 3 ] },
+  { name: 'INT64' data_type: TYPE_INT64 dims: [ -1 ] },
+  { name: 'UINT16' data_type: TYPE_UINT16 dims: [ 3 ] },
+  { name: 'OPTIONAL' data_type: TYPE_INT32 dims: [ 2 ] optional: true },
+  { name: 'BOOL' data_type: TYPE_BOOL dims: [ 3 ] },
+  { name: 'TEXT' data_type: TYPE_STRING dims: [ 2, 3 ] }
+]
+"""
+LONG_SEQUENCES = """
+            start = pb.get_input_tensor_by_name(request, "START").as_numpy().item()
+            self.requests = getattr(self, "requests", 0) + 1
+            self.sequences = getattr(self, "sequences", 0) + start
+            assert self.requests > 8 * (self.sequences - 1), "the sequences are short"
+"""
+SEQUENCE_CONFIG = (
+    "sequence_batching { control_input { name: 'START' "
+    "control { kind: CONTROL_SEQUENCE_START fp32_false_true: [ 0, 1 ] } } }"
+)
 SEVENS = "assert (x == 7).all(), f'not seven: {x.flat[0]}'"
 
 
@@ -100,9 +137,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
         repository,
         "sequence",
         MODEL.format(execute="pass"),
-        config="sequence_batching { control_input { name: 'START' "
-        "control { kind: CONTROL_SEQUENCE_START fp32_false_true: [ 0, 1 ] } } }",
+        config=SEQUENCE_CONFIG,
     )
+    add_model(repository, "sequences", MODEL.format(execute=LONG_SEQUENCES), config=SEQUENCE_CONFIG)
+    add_model(repository, "types", MODEL.format(execute=ALL_TYPES), config=ALL_INPUTS)
     add_model(repository, "slow", MODEL.format(execute="time.sleep(0.4)"), count=4)
     add_model(repository, "hung", MODEL.format(execute="time.sleep(60)"))
     add_model(
@@ -265,6 +303,38 @@ def test_a_tensor_with_nan_leaves_windows(generator: PerfAnalyzer, server: Local
         (note,) = report.notes
         assert "it is empty, as perf_analyzer leaves it where a tensor has NaN" in note
         assert "input_data=" in note
+
+
+def with_data(server: LocalServer, traffic: Traffic) -> Traffic:
+    """The traffic as a sweep sends it where the user gives no data."""
+    config = to_dict(server.client.get_model_config(traffic.model).config)
+    made = with_random_inputs(traffic, config)
+    assert made is not traffic
+    return made
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_random_inputs_of_every_type(
+    generator: PerfAnalyzer, server: LocalServer, protocol: WireProtocol, batch_size: int
+) -> None:
+    """The model looks at what it gets."""
+    traffic = Traffic(model="types", protocol=protocol, shapes={"INT64": (7,)})
+    load = Load(concurrency=2, batch_size=batch_size)
+    assert_whole(measure(generator, server, with_data(server, traffic), load))
+
+
+def test_random_inputs_in_shared_memory(generator: PerfAnalyzer, server: LocalServer) -> None:
+    traffic = Traffic(model="dynamic", shapes={"X": (3,)}, shared_memory="system")
+    assert_whole(measure(generator, server, with_data(server, traffic)))
+
+
+def test_random_inputs_leave_sequences_as_long_as_perf_analyzer_makes_them(
+    generator: PerfAnalyzer, server: LocalServer
+) -> None:
+    """Twenty requests, more or less; the model refuses short ones."""
+    traffic = with_data(server, Traffic(model="sequences"))
+    assert_whole(measure(generator, server, traffic, Load(concurrency=1)))
 
 
 def test_other_arguments_of_perf_analyzer(generator: PerfAnalyzer, server: LocalServer) -> None:

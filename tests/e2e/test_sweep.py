@@ -229,6 +229,38 @@ def test_request_rate_http_batch_and_shared_memory(project):
     project.run().assert_outcomes(passed=1)
 
 
+def test_requests_of_many_floats_are_recorded_where_no_data_is_given(project):
+    """Each of 4096 random floats that perf_analyzer makes itself is NaN or infinity now and then.
+
+    The percentile is one of single requests: perf_analyzer's own report has none like it.
+    """
+    model = project.model(
+        "many",
+        "x = pb.get_input_tensor_by_name(request, 'X').as_numpy(); time.sleep(0.05); "
+        "assert x.size == 4096 and x.min() >= 0 and x.max() < 1",
+    )
+    config = (model / "config.pbtxt").read_text()
+    (model / "config.pbtxt").write_text(config.replace("dims: [ 1 ]", "dims: [ 4096 ]", 1))
+    project.tests(
+        """
+        import pytest
+
+        @pytest.mark.perf_sweep(model="many", concurrency=1, percentiles=(75,))
+        def test_default(triton_sweep):
+            assert triton_sweep.levels[0].p75_latency_ms > 50
+
+        @pytest.mark.perf_sweep(
+            model="many", concurrency=1, percentiles=(75,), input_data="random"
+        )
+        def test_random(triton_sweep):
+            assert triton_sweep.levels[0].p75_latency_ms > 50
+        """
+    )
+    project.run().assert_outcomes(passed=2)
+    for measurement in project.results()["measurements"]:
+        assert not [note for note in measurement["notes"] if "not recorded" in note]
+
+
 def test_without_the_flag_tests_are_skipped_and_nothing_is_written(project, pytester):
     project.tests(
         """

@@ -26,7 +26,7 @@ LOAD = Load(concurrency=2)
 GOOD = Run(
     exit_code=0,
     csv=RECORDED.csv,
-    export=b"",
+    export=EXPORT,
     stdout=RECORDED.stdout,
     stderr="",
     started=100.0,
@@ -46,9 +46,7 @@ class Scripted:
     def run(self, args: Sequence[str], *, url: str, seconds: float) -> Run:
         self.recorded.append("--profile-export-file" in args)
         run = self._make(len(self.recorded))
-        if not self.recorded[-1]:
-            return replace(run, export=b"")
-        return run if run.export else replace(run, export=EXPORT)
+        return run if self.recorded[-1] else replace(run, export=b"")
 
     def path(self, path: Path, *, url: str) -> str:
         return str(path)
@@ -145,6 +143,35 @@ def test_an_export_cut_off_where_others_were_whole_is_an_error() -> None:
         "what perf_analyzer recorded of 'm' at concurrency 2 cannot be used: it is cut off"
     )
     assert "  Hint: look at what this model answers" in message
+
+
+def test_an_export_that_is_empty_once_where_others_were_whole_is_asked_for_again() -> None:
+    empty = replace(GOOD, export=b"")
+    load_generator, runner = generator(GOOD, empty, GOOD)
+    report = record(load_generator)
+    assert runner.recorded == [True, True, True]
+    assert report.segment.windows == ()
+    assert report.notes == ()
+
+
+def test_an_export_that_is_empty_again_is_an_error() -> None:
+    load_generator, runner = generator(GOOD, replace(GOOD, export=b""))
+    with pytest.raises(LoadError) as caught:
+        record(load_generator)
+    assert runner.recorded == [True, True, True]
+    message = str(caught.value)
+    assert message.startswith(
+        "what perf_analyzer recorded of 'm' at concurrency 2 cannot be used: it is empty, as "
+    )
+    assert "(one that the model answers, or one of input_data=)" in message
+
+
+def test_an_empty_export_is_not_asked_for_again_when_the_time_is_up() -> None:
+    slow = replace(GOOD, export=b"", started=100.0, ended=130.0)
+    load_generator, runner = generator(GOOD, slow)
+    with pytest.raises(LoadError, match="cannot be used: it is empty"):
+        record(load_generator)
+    assert runner.recorded == [True, True]
 
 
 def test_a_model_that_is_not_found_in_the_statistics_is_asked_for_once_more() -> None:
