@@ -30,6 +30,8 @@ _DPI, _DPI_OF_MANY = 130, 100
 _FAR = 1.5
 """The picture has room for a bar of up to so many times its figure."""
 FEW_TICKS = 5
+_HALF = 48
+"""About so many letters fill half of the picture's width."""
 _ARROW = 16
 """Of an open end, in points."""
 
@@ -166,6 +168,11 @@ def new_figure(title: str, *, of_many: bool = False) -> "tuple[Figure, Axes]":
     # Told where it stands, a title does not look for its place among all labels of the axes.
     axes.set_title(short(title), loc="left", y=1.0, fontweight="bold", fontsize=10)
     return figure, axes
+
+
+def legend_columns(labels: Sequence[str]) -> int:
+    """How many labels of a legend stand side by side."""
+    return 2 if len(labels) > 1 and max(map(len, labels)) <= _HALF else 1
 
 
 def short(text: str, most: int = 80) -> str:

@@ -26,6 +26,7 @@ from pytest_triton_perf.reports.canvas import (
     LIMIT_TEXT,
     OTHERS,
     draw_intervals,
+    legend_columns,
     limit_key,
     limit_words,
     limits_across,
@@ -183,7 +184,7 @@ def _against_latency(run: Run, model: str, lines: Sequence[Line], metric: Metric
         handles,
         [short(label) for label in labels],
         loc="outside lower center",
-        ncols=2 if len(labels) > 1 else 1,
+        ncols=legend_columns(labels),
         title=title,
         title_fontproperties={"size": "small"},
     )

@@ -54,7 +54,9 @@ def _write_verdicts(reporter: "TerminalReporter", run: Run) -> None:
 
 def _write(reporter: "TerminalReporter", text: str, **markup: bool) -> None:
     """Write a sentence, on a screen in lines that break between words."""
-    lines = textwrap.wrap(text, _width(reporter)) if reporter.isatty else [text]
+    lines = (
+        textwrap.wrap(text, _width(reporter), break_on_hyphens=False) if reporter.isatty else [text]
+    )
     for line in lines:
         reporter.write_line(line, **markup)
 

@@ -11,6 +11,7 @@ from pytest_triton_perf.domain.timelines import Curve, MemoryTimeline, Phase
 from pytest_triton_perf.reports.canvas import (
     COLOURS,
     DEFAULT,
+    legend_columns,
     limits_across,
     new_figure,
     png,
@@ -59,7 +60,7 @@ def draw_memory(
     _draw_phases(axes, phases)
     handles, labels = axes.get_legend_handles_labels()
     names = [short(label) for label in (*labels, *(words for _, words in keys))]
-    ncols = 2 if len(names) > 2 else 1
+    ncols = legend_columns(names)
     handles += [key for key, _ in keys]
     figure.legend(handles, names, loc="lower center", ncols=ncols)
     rows = math.ceil(len(names) / ncols)

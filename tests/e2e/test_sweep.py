@@ -155,6 +155,31 @@ def test_a_broken_budget_fails_its_test_and_explains_itself(project):
     assert result.ret == 1
 
 
+def test_an_undecided_budget_warns_in_one_line_and_says_what_held_it_back(project):
+    project.tests(
+        """
+        import pytest
+
+        @pytest.mark.perf_sweep(model="add_sub", concurrency=[1])
+        @pytest.mark.perf_budget(min_throughput=1)
+        def test_budget():
+            pass
+        """
+    )
+    floor = "a pass takes 60 s of load in 2 segments, so far there are * s in *"
+    result = project.run("--triton-perf-floor-seconds=60", "--triton-perf-max-seconds=8")
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*InconclusiveWarning: budget throughput >= 1 infer/s at every load: inconclusive: "
+            f"* at concurrency 1, almost passed, but {floor}; raise --triton-perf-max-seconds",
+            "inconclusive *throughput >= 1 infer/s * infer/s ?*?*concurrency 1*",
+            f"  almost passed, but {floor}; raise --triton-perf-max-seconds",
+            "[[]low, high]: 95% confidence interval; *",
+        ]
+    )
+
+
 def test_a_failing_assert_explains_itself(project):
     project.tests(
         """
