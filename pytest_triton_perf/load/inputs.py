@@ -64,7 +64,7 @@ def random_inputs(
     them. ``shapes`` gives dynamic inputs their dimensions, without the batch.
 
     A folder, because with a JSON file each of perf_analyzer's sequences is as long as the file has
-    steps, unless the user says how long, and because raw bytes are read fastest.
+    steps, unless the user says how long; and raw bytes need no decoding.
 
     Returns:
         Name of the input to its file's content, or ``None`` where there is no such folder: no
