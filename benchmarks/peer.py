@@ -126,7 +126,7 @@ def reference(grid: Mapping[str, Configuration], seconds: float) -> Figures:
                     seconds=seconds,
                     max_seconds=4 * seconds + 10,
                 )
-                found = estimate([report.segment], (99,), 0.95)
+                found = estimate([report.segment], (99,)).values
                 figures[name, concurrency] = (
                     found["throughput"].value,
                     found["p99_latency_ms"].value,
