@@ -145,7 +145,7 @@ def test_a_broken_budget_fails_its_test_and_explains_itself(project):
     result.stdout.fnmatch_lines(
         [
             "budget p99_latency_ms <= 0.001 ms at every load: failed (add_sub_config_default)",
-            "  measured * ms at concurrency *: * over the limit",
+            "  measured * ms [[]*, *? at concurrency *: * over the limit",
             "  no measured load is within the limit",
             "*concurrency 1 * *!",
             "*concurrency 4 * *!",
