@@ -17,6 +17,7 @@ from pytest_triton_perf.domain.metrics import interval_text
 from pytest_triton_perf.domain.names import listed
 from pytest_triton_perf.domain.results import Run
 from pytest_triton_perf.domain.sweeps import Level, Sweep
+from pytest_triton_perf.domain.tables import percent
 from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.domain.verdicts import Verdict
 
@@ -238,7 +239,7 @@ def _nearest(run: Run, level: Level, missed: Miss) -> str:
         f"{budget.metric.format(estimate.value)}"
         f"{_spaced(interval_text(budget.metric.number, estimate.ci))}"
         f"{'' if missed.level.load == level.load else f' at {missed.level.load}'}, "
-        f"{missed.share:.1%} {side} the limit of {budget.limit:g} {budget.metric.unit}."
+        f"{percent(missed.share)} {side} the limit of {budget.limit:g} {budget.metric.unit}."
     )
 
 

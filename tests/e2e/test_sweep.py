@@ -78,7 +78,8 @@ def test_a_sweep_leaves_verdicts_and_every_file(project):
         ("add_sub_config_0", 2),
     ]
     assert data["environment"]["triton"]["version"]
-    assert 10 < data["server_only"][0]["cpu_memory_mb"] < data["measurements"][0]["cpu_memory_mb"]
+    (idle,) = data["server_only"]
+    assert 10 < idle["cpu_memory_mb"] < data["measurements"][0]["cpu_memory_mb"]
     assert {verdict["status"] for verdict in data["verdicts"]} == {"passed"}
     with (project.output / FILES[0]).open() as file:
         rows = list(csv.DictReader(file))
@@ -145,7 +146,7 @@ def test_a_broken_budget_fails_its_test_and_explains_itself(project):
     result.stdout.fnmatch_lines(
         [
             "budget p99_latency_ms <= 0.001 ms at every load: failed (add_sub_config_default)",
-            "  measured * ms ?*, *[])] at concurrency *: * over the limit",
+            "  measured * ms [[]*, *? at concurrency *: * over the limit",
             "  no measured load is within the limit",
             "*concurrency 1 * *!",
             "*concurrency 4 * *!",
@@ -166,7 +167,7 @@ def test_an_undecided_budget_warns_in_one_line_and_says_what_held_it_back(projec
             pass
         """
     )
-    floor = "a pass takes 60 s of load in 2 segments, so far there are * s in *"
+    floor = "a pass takes * s of load in 2 segments, so far there are * s in *"
     result = project.run("--triton-perf-floor-seconds=60", "--triton-perf-max-seconds=8")
     result.assert_outcomes(passed=1, warnings=1)
     result.stdout.fnmatch_lines(
@@ -202,7 +203,7 @@ def test_a_failing_assert_explains_itself(project):
     result.assert_outcomes(failed=3)
     result.stdout.fnmatch_lines(
         [
-            "*p99_latency_ms is * ms ?*, *, not below 0.001 ms",
+            "*p99_latency_ms is * ms [[]*, not below 0.001 ms",
             "*missed by * at concurrency 4 of add_sub_config_default",
             "*> concurrency 4*",
             "*SweepError: no load level of add_sub_config_default has p99_latency_ms <= 0.001 ms",
