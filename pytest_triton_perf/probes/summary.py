@@ -46,7 +46,7 @@ def summarize(samples: Sequence[Sample], start: float, end: float) -> Reading:
 def combined(parts: Sequence[tuple[float, Reading]]) -> Reading:
     """Readings of several stretches, each with its length in seconds, as one.
 
-    As over the samples of one stretch: peaks, means over time, and the sum of energy.
+    As over the samples of one stretch: peaks, means over time, and the energy of all of it.
     """
     readings = [reading for _, reading in parts]
     return Reading(
@@ -116,8 +116,11 @@ def _gpu_combined(parts: Sequence[tuple[float, GpuFigures]]) -> GpuFigures:
         elif key in _MEANS:
             whole[key] = _weighted((seconds, number(gpu, key)) for seconds, gpu in parts)
         elif key == "energy_j":
-            known = [value for value in values if value is not None]
-            whole[key] = sum(known) if len(known) == len(values) else None
+            # Per second it is a mean, also where a short stretch had no reading of the counter.
+            per_s = _weighted(
+                (s, None if e is None else e / s) for (s, _), e in zip(parts, values, strict=True)
+            )
+            whole[key] = None if per_s is None else per_s * sum(seconds for seconds, _ in parts)
         elif key in ("process_memory_mb", "memory_delta_mb") and not of_one_kind:
             whole[key] = None
         elif key != "memory_source":
