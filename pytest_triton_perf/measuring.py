@@ -27,9 +27,6 @@ differ, and the interval would have to allow for that."""
 _STARTUP_S = 0.5
 """Start and end of a load generator, generously."""
 
-_NEARLY = 0.9
-"""A segment is never exactly as long as it was asked for; so much of a look's load will do."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
@@ -206,6 +203,8 @@ class Measuring:
 
         ``False`` where the time is up, and nothing was made.
         """
+        from pytest_triton_perf.domain import deciding
+
         rules = self._rules
         wanted_s = rules.loaded_s(level.looks + 1)
         # A level of a slow model takes what it takes, however short a segment is asked for.
@@ -218,7 +217,7 @@ class Measuring:
             self._left_s() - _STARTUP_S,
         )
         level.reports.append(self._make(level.load, max(FIRST_S, seconds), self._left_s()))
-        if level.loaded_s >= _NEARLY * wanted_s:
+        if level.loaded_s >= deciding.NEARLY * wanted_s:
             self._look(level)
         return True
 
@@ -236,5 +235,5 @@ class Measuring:
                     look=level.looks,
                     looks=self._rules.looks,
                     previous=level.decisions.get(budget),
-                    pass_seconds=_NEARLY * self._rules.floor_seconds,
+                    pass_seconds=self._rules.floor_seconds,
                 )

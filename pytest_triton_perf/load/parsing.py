@@ -190,6 +190,10 @@ _HINTS = (
         "the process of the python model died: was it killed for want of memory?",
     ),
     (
+        r"Server returned nothing",  # what HTTP says of a connection that breaks off
+        "no server answers at {url}, or it died under the load: see the server's log",
+    ),
+    (
         r"had error|Failed to retrieve results",
         "the model failed on a request: see the server's log",
     ),

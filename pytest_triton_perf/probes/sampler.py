@@ -16,6 +16,7 @@ from pytest_triton_perf.probes.summary import (
     of_a_moment,
     peak,
     summarize,
+    with_last_processes,
 )
 
 _HISTORY_S = 900.0
@@ -230,7 +231,7 @@ class Sampler:
             return Reading(missing=dict.fromkeys(metrics, _why_lost(source.lost[1])))
         span = f"no sample was taken in the {end - start:.2g} s of this interval"
         if samples:
-            part = summarize(samples, start, end)
+            part = with_last_processes(summarize(samples, start, end), source.samples, start)
             notes = (*part.notes, *self._gaps(source, len(samples), start, end))
             why = f"it was not read in the {end - start:.2g} s of this interval"
             unread = {metric: why for metric in metrics if metric != _DERIVED}

@@ -1,6 +1,7 @@
 """What many samples say of an interval: peaks, means over time, and sums."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from pytest_triton_perf.domain.levels import GpuFigures
 from pytest_triton_perf.probes.base import Reading, number, with_memory_source
@@ -59,6 +60,22 @@ def combined(parts: Sequence[tuple[float, Reading]]) -> Reading:
         missing={metric: why for r in readings for metric, why in r.missing.items()},
         notes=distinct(note for reading in readings for note in reading.notes),
     )
+
+
+def with_last_processes(part: Reading, samples: Sequence[Sample], start: float) -> Reading:
+    """``part`` with the processes' memory as it was last read before ``start``, if not in it.
+
+    Processes are listed less often than memory is read, and an interval may be shorter than that:
+    its figure would be the device's, beside those of others that are the processes'.
+    """
+    gpus = dict(part.gpus)
+    for uuid, gpu in part.gpus.items():
+        if "process_memory_mb" not in gpu:
+            before = (r.gpus[uuid] for at, r in reversed(samples) if at < start and uuid in r.gpus)
+            last = next((known for known in before if "process_memory_mb" in known), None)
+            if last is not None:
+                gpus[uuid] = {**gpu, "process_memory_mb": last["process_memory_mb"]}
+    return replace(part, gpus=gpus)
 
 
 def of_a_moment(reading: Reading) -> Reading:

@@ -1,7 +1,7 @@
 import pytest
 
 from pytest_triton_perf.probes.base import Reading
-from pytest_triton_perf.probes.summary import combined
+from pytest_triton_perf.probes.summary import combined, summarize, with_last_processes
 
 
 def gpu(**figures: float | str | None) -> Reading:
@@ -46,3 +46,18 @@ def test_memory_that_was_attributed_for_a_part_of_the_time_is_the_devices() -> N
     assert whole["memory_source"] == "device"
     (whole,) = combined([(1.0, own), (1.0, own)]).gpus.values()
     assert (whole["process_memory_mb"], whole["memory_source"]) == (4, "process")
+
+
+def test_processes_that_were_not_listed_in_an_interval_are_as_they_were_before() -> None:
+    samples = [
+        (1.0, gpu(memory_mb=9, process_memory_mb=4)),
+        (2.0, gpu(memory_mb=9)),
+        (3.0, gpu(memory_mb=8)),
+    ]
+    part = with_last_processes(summarize(samples[2:], 2.5, 3.5), samples, 2.5)
+    assert part.gpus["GPU-a"] == {"memory_mb": 8, "process_memory_mb": 4}
+    alone = with_last_processes(summarize(samples[2:], 2.5, 3.5), samples[1:], 2.5)
+    assert "process_memory_mb" not in alone.gpus["GPU-a"]
+    listed = [*samples, (3.2, gpu(process_memory_mb=5))]
+    part = with_last_processes(summarize(listed[2:], 2.5, 3.5), listed, 2.5)
+    assert part.gpus["GPU-a"]["process_memory_mb"] == 5
