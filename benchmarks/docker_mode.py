@@ -107,7 +107,9 @@ def level(count: int, docker: DockerLauncher) -> bool:
 
         def measured(generator: PerfAnalyzer) -> float:
             return seconds(
-                lambda: generator.run(traffic, load, url=server.grpc_url, max_seconds=60)
+                lambda: generator.run(
+                    traffic, load, url=server.grpc_url, seconds=0.5, max_seconds=60
+                )
             )
 
         found = pairs(count, lambda: measured(inside), lambda: measured(here))

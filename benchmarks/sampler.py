@@ -100,6 +100,7 @@ def share_of_a_core(windows: int) -> list[float]:
 
 def throughput_ratios(pairs: int) -> list[float]:
     """Throughput with the sampler over that without it, in infer/s, by pair."""
+    from pytest_triton_perf.domain.estimates import estimate
     from pytest_triton_perf.domain.levels import Load
     from pytest_triton_perf.domain.variants import Variant
     from pytest_triton_perf.load.base import Traffic
@@ -122,8 +123,10 @@ def throughput_ratios(pairs: int) -> list[float]:
         def throughput(watched: bool) -> float:
             assert server.pid is not None
             with watching(server.pid) if watched else contextlib.nullcontext():
-                report = generator.run(traffic, load, url=server.grpc_url, max_seconds=60)
-            return report.values["throughput"]
+                report = generator.run(
+                    traffic, load, url=server.grpc_url, seconds=1, max_seconds=60
+                )
+            return estimate([report.segment], ()).values["throughput"].value
 
         throughput(False)
         for _ in range(pairs):
