@@ -57,7 +57,6 @@ def parse_report(csv_text: str, stdout: str, load: Load) -> ParsedReport | None:
         for name in SERVER_TIMES
         if (value := _ms(row, _SERVER_COLUMN[name])) is not None
     }
-    troubles = _troubles(stdout)
     return ParsedReport(
         throughput=float(row["Inferences/Second"]),
         requests=int(requests[1]),
@@ -69,10 +68,14 @@ def parse_report(csv_text: str, stdout: str, load: Load) -> ParsedReport | None:
             for name in SERVER_TIMES
             if name not in server_ms
         },
-        keeps_up=not troubles,
+        # Of requests that were sent late the server may be the cause, which excuses nothing.
+        keeps_up=_CLIENT_BOUND not in stdout,
         decoupled="Detected decoupled model" in stdout,
-        notes=tuple(troubles),
+        notes=tuple(_troubles(stdout)),
     )
+
+
+_CLIENT_BOUND = "not able to keep up with the desired load"
 
 
 def _row(csv_text: str, load: Load) -> dict[str, str] | None:
@@ -90,7 +93,7 @@ def _ms(row: Mapping[str, str], column: str) -> float | None:
 
 
 def _troubles(stdout: str) -> list[str]:
-    """How the client was the bottleneck."""
+    """How the load was not the one that was asked for."""
     troubles = []
     delayed = re.search(r"desired request rate\. *([\d.]+)% of the requests were delayed", stdout)
     if delayed:
@@ -99,7 +102,7 @@ def _troubles(stdout: str) -> list[str]:
             "requests were sent late. The server is saturated, or perf_analyzer's 4 threads all "
             "wait for answers (perf_analyzer_args=('--async',) lifts that limit)"
         )
-    if "not able to keep up with the desired load" in stdout:
+    if _CLIENT_BOUND in stdout:
         troubles.append(
             "perf_analyzer could not keep up with the load: these figures are the client's, "
             "not the server's"

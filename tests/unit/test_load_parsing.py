@@ -148,7 +148,7 @@ def test_a_rate_that_the_client_does_not_reach(version: str) -> None:
     (late,) = report.notes
     assert "could not keep up with the request rate" in late
     assert "% of the requests were sent late" in late
-    assert not report.keeps_up
+    assert report.keeps_up, "a saturated server is no excuse"
 
 
 def test_a_decoupled_model_is_told_from_others(version: str) -> None:
