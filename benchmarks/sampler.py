@@ -43,12 +43,11 @@ def simulate_gpus(pid: int) -> None:
     """Write the script of GPUs that the process ``pid`` uses."""
     lines = ["driver 550.54.15"]
     for gpu in range(GPUS):
-        figures = {"utilization": 80, "power": 250000, "temperature": 60, "clock": 1410}
+        figures = {"utilization": 80, "instant": 250000, "temperature": 60, "clock": 1410}
         lines += [
             f"device GPU-{gpu} 80000000000 NVIDIA Fake 80GB",
             f"memory {gpu} 0 3000000000",
             f"process {gpu} {pid} 1000000000",
-            f"energy {gpu} 0 250000",
             *(f"{name} {gpu} {value}" for name, value in {**figures, "throttle": 0}.items()),
         ]
     Path(os.environ["FAKE_NVML"]).write_text("\n".join(lines) + "\n")

@@ -69,6 +69,7 @@ SERVICES = {
     for service in (
         Service(name="deterministic", clients=2),
         Service(name="lognormal", clients=2),
+        Service(name="fast", clients=2),
         Service(name="bursty", clients=2),
         # All eight clients wait for each other, so that every batch is full.
         Service(

@@ -5,6 +5,7 @@ A question is put to ``nvml``, the module ``pynvml``, and the handle of a GPU. I
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,11 +42,16 @@ def _utilization_pct(nvml: Any, handle: Any) -> float:
 
 
 def _power_w(nvml: Any, handle: Any) -> float:
+    """Of this moment, where the driver knows it.
+
+    The older question gives the mean of the last second from Ampere on (GA100 excepted), which is
+    that of the level before for most of a short one.
+    """
+    with suppress(nvml.NVMLError):
+        (instant,) = nvml.nvmlDeviceGetFieldValues(handle, [nvml.NVML_FI_DEV_POWER_INSTANT])
+        if instant.nvmlReturn == nvml.NVML_SUCCESS:
+            return float(instant.value.uiVal / 1000)
     return float(nvml.nvmlDeviceGetPowerUsage(handle) / 1000)
-
-
-def _energy_j(nvml: Any, handle: Any) -> float:
-    return float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000)
 
 
 def _temperature_c(nvml: Any, handle: Any) -> float:
@@ -72,12 +78,11 @@ def _throttle_reasons(nvml: Any, handle: Any) -> str:
 
 MEMORY = Figure(key="memory_mb", question=_used_mb, metric="gpu_memory_mb")
 PROCESSES = Figure(key="process_memory_mb", question=_processes)
-SLOW = (
+STATE = (
     Figure(key="utilization_pct", question=_utilization_pct, metric="gpu_utilization_pct"),
     Figure(key="power_w", question=_power_w, metric="power_w"),
-    Figure(key="energy_j", question=_energy_j),
     Figure(key="temperature_c", question=_temperature_c),
     Figure(key="sm_clock_mhz", question=_sm_clock_mhz),
     Figure(key="throttle_reasons", question=_throttle_reasons),
 )
-"""What NVML itself renews a few times a second."""
+"""How busy a GPU is. The energy counter is not among them: an H200 takes 3 ms to tell it."""

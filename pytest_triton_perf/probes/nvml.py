@@ -1,6 +1,5 @@
 """GPUs through NVML, the library of the NVIDIA driver (``pynvml``, package nvidia-ml-py)."""
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -10,17 +9,18 @@ from typing import Any, Literal
 from pytest_triton_perf.domain.metrics import GPU_METRICS
 from pytest_triton_perf.errors import UsageError
 from pytest_triton_perf.probes.base import Reading, SourceLost
-from pytest_triton_perf.probes.gpu_figures import MB, MEMORY, PROCESSES, SLOW, Figure, memory_info
+from pytest_triton_perf.probes.gpu_figures import MB, MEMORY, PROCESSES, STATE, Figure, memory_info
 from pytest_triton_perf.probes.process import DearCall, ProcessTree
 
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 """A constant of the kernel (``PROC_PID_INIT_INO``)."""
 
-_SLOW_PERIOD_S = 0.4
-"""How often is read what NVML itself renews no oftener than a few times a second."""
+_STATE_SHARE = 0.004
+"""The part of one CPU core for utilisation, power, temperature and clocks: on an H200, enough to
+read those of three GPUs at every reading, or of eight at every fourth."""
 
 _LISTING_SHARE = 0.001
-"""The part of one CPU core that may be spent on listing the GPUs' processes more often."""
+"""The part of one CPU core for listing the GPUs' processes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,14 +85,14 @@ class _Draft:
 
 
 class NvmlProbe:
-    """Memory, utilisation, power, energy, temperature and clocks of GPUs, by UUID.
+    """Memory, utilisation, power, temperature and clocks of GPUs, by UUID.
 
     ``pid`` is the root of the server's process tree, ``None`` where it is not on this host.
     ``gpus`` are the UUIDs of GPUs or MIG instances to watch, or ``"all"``. Without a GPU every
     reading says why all is missing.
 
-    Memory is read at every reading, the rest every 0.4 s, and the processes in between
-    as often as their cost allows; what was not read is left out of a reading.
+    Memory is read at every reading, the rest as often as its cost allows, which is at every
+    reading too where there are few GPUs; what was not read is left out of a reading.
     Utilisation is NVML's own mean over its last period (1/6 s to 1 s), so it lags. A MIG instance
     gives its memory and its processes alone.
 
@@ -112,7 +112,7 @@ class NvmlProbe:
         self._tree = None if pid is None else ProcessTree(pid)
         self._sees_host_pids = _in_initial_pid_namespace()
         self._handles: dict[str, Any] = {}
-        self._slow_due = 0.0
+        self._asked = DearCall(_STATE_SHARE)
         self._listed = DearCall(_LISTING_SHARE)
         self._refused: dict[tuple[str, str], str] = {}
         self._open = False
@@ -148,13 +148,11 @@ class NvmlProbe:
             return Reading(missing=dict.fromkeys(self.metrics, self._absent))
         draft = _Draft(gpus={uuid: {} for uuid in self._handles})
         self._add(MEMORY, draft)
-        slow = fresh or time.monotonic() >= self._slow_due
-        if slow:
+        if fresh or self._asked.due():
+            self._asked.call(lambda: self._add_state(draft))
+        if fresh or self._listed.due():
             if self._tree is not None:
                 self._tree.check()
-            self._slow_due = time.monotonic() + _SLOW_PERIOD_S
-            self._add_slow(draft)
-        if slow or self._listed.due():
             self._listed.call(lambda: self._add_processes(draft))
         return Reading(gpus=draft.gpus, missing=draft.missing, notes=tuple(draft.notes))
 
@@ -202,12 +200,12 @@ class NvmlProbe:
             if why and figure.metric is not None:
                 draft.missing[figure.metric] = why
 
-    def _add_slow(self, draft: _Draft) -> None:
-        for figure in SLOW:
+    def _add_state(self, draft: _Draft) -> None:
+        for figure in STATE:
             self._add(figure, draft)
+        if (why := draft.missing.get("power_w")) is not None:
+            draft.missing["energy_per_inference_j"] = why
         for uuid, gpu in draft.gpus.items():
-            if gpu["energy_j"] is None and gpu["power_w"] is None:
-                draft.missing["energy_per_inference_j"] = draft.missing["power_w"]
             if reasons := gpu["throttle_reasons"]:
                 draft.notes.append(f"GPU {uuid} held its clocks down: {reasons}")
 

@@ -27,8 +27,8 @@ def summarize(samples: Sequence[Sample], start: float, end: float) -> Reading:
     """The samples of the interval from ``start`` to ``end`` as one reading.
 
     Memory and temperature are peaks. Utilisation, power and clocks are means, each sample
-    standing for the time since the one before. Energy is what its counter rose by, or where the
-    GPU has none, mean power times the length of the interval.
+    standing for the time since the one before. Energy is what a counter of it rose by, or where
+    none was read, mean power times the length of the interval.
     """
     readings = [reading for _, reading in samples]
     cpu = [(at, reading.cpu_utilization_pct) for at, reading in samples]
@@ -103,7 +103,10 @@ def distinct(notes: Iterable[str]) -> tuple[str, ...]:
 
 def _gpu(samples: Sequence[tuple[float, GpuFigures]], start: float, end: float) -> GpuFigures:
     summary: dict[str, float | str | None] = {}
-    for key in dict.fromkeys(key for _, gpu in samples for key in gpu):
+    keys = dict.fromkeys(key for _, gpu in samples for key in gpu)
+    if "power_w" in keys:
+        keys["energy_j"] = None
+    for key in keys:
         series = _known([(at, number(gpu, key)) for at, gpu in samples])
         if key == "throttle_reasons":
             summary[key] = _all_reasons(gpu.get(key) for _, gpu in samples)

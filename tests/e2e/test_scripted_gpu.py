@@ -21,8 +21,6 @@ utilization 0 80
 utilization 1 20
 power 0 200000
 power 1 50000
-energy 0 1000000 200000
-energy 1 1000000 50000
 temperature 0 61
 temperature 1 35
 clock 0 1410

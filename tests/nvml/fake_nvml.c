@@ -11,7 +11,7 @@
  *                                        the last step whose time has come counts
  *   utilization DEVICE PERCENT
  *   power DEVICE MILLIWATTS
- *   energy DEVICE MILLIJOULES MILLIWATTS a counter: its start, and how fast it rises since nvmlInit
+ *   instant DEVICE MILLIWATTS            power of this moment: a field that newer drivers have
  *   temperature DEVICE CELSIUS
  *   clock DEVICE MHZ
  *   throttle DEVICE BITS
@@ -22,7 +22,8 @@
  *   error FUNCTION DEVICE CODE AFTER     the (AFTER+1)th and later calls give CODE
  *   hang FUNCTION DEVICE SECONDS AFTER   the (AFTER+1)th call takes so long
  *
- * FUNCTION is init, memory, utilization, power, energy, temperature, clock, throttle or processes.
+ * FUNCTION is init, memory, utilization, power, instant, temperature, clock, throttle or
+ * processes.
  * What no statement gives is "not supported", but memory (0 bytes) and processes (none). As on a
  * real GPU, an instance gives its memory and processes only, and a device with MIG no utilization.
  *
@@ -40,9 +41,9 @@ enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6 };
 enum { INSUFFICIENT_SIZE = 7, UNKNOWN = 999 };
 enum { MAX_DEVICES = 16, MAX_PROCESSES = 64, MAX_STEPS = 1024, MAX_FAULTS = 64 };
 
-enum { INIT, MEMORY, UTILIZATION, POWER, ENERGY, TEMPERATURE, CLOCK, THROTTLE, PROCESSES, FUNCTIONS };
+enum { INIT, MEMORY, UTILIZATION, POWER, INSTANT, TEMPERATURE, CLOCK, THROTTLE, PROCESSES, FUNCTIONS };
 static const char *const names[FUNCTIONS] = {"init",        "memory", "utilization", "power",
-                                             "energy",      "temperature", "clock",  "throttle",
+                                             "instant",     "temperature", "clock",  "throttle",
                                              "processes"};
 
 typedef struct { unsigned pid; unsigned long long used; unsigned gpu, compute; } Process;
@@ -53,7 +54,6 @@ typedef struct {
     int mig;
     unsigned long long total;
     long long value[FUNCTIONS]; /* -1 where no statement gives it */
-    long long energy_milliwatts;
     unsigned processes;
     Process process[MAX_PROCESSES];
     char process_name[MAX_PROCESSES][16]; /* empty where the script gives the pid */
@@ -110,7 +110,7 @@ static void statement(const char *line) {
     char word[64], text[96];
     unsigned d;
     unsigned long long total;
-    long long a, b;
+    long long a;
     double at;
     int after, used = 0;
     if (sscanf(line, "driver %79s", driver) == 1) return;
@@ -125,10 +125,7 @@ static void statement(const char *line) {
         steps[step_count++] = (Step){d, at, (unsigned long long)a};
     else if (sscanf(line, "process %u %15s %lld", &d, word, &a) == 3 && d < count)
         add_process(&devices[d], word, a);
-    else if (sscanf(line, "energy %u %lld %lld", &d, &a, &b) == 3 && d < count) {
-        devices[d].value[ENERGY] = a;
-        devices[d].energy_milliwatts = b;
-    } else if (sscanf(line, "error %63s %u %lld %d", word, &d, &a, &after) == 4
+    else if (sscanf(line, "error %63s %u %lld %d", word, &d, &a, &after) == 4
                && fault_count < MAX_FAULTS)
         faults[fault_count++] = (Fault){function_of(word), d, (int)a, 0, after};
     else if (sscanf(line, "hang %63s %u %lf %d", word, &d, &at, &after) == 4
@@ -283,13 +280,21 @@ int nvmlDeviceGetMemoryInfo(Device *device, unsigned long long *memory /* total,
     return result;
 }
 
-#ifndef OLD_DRIVER /* an old driver lacks what follows: MIG, process lists, the energy counter */
-int nvmlDeviceGetTotalEnergyConsumption(Device *device, unsigned long long *millijoules) {
-    long long number;
-    int result = number_of(ENERGY, device, &number);
-    double risen = (now() - started) * (double)device->energy_milliwatts;
-    *millijoules = result == SUCCESS ? (unsigned long long)((double)number + risen) : 0;
-    return result;
+#ifndef OLD_DRIVER /* an old driver lacks what follows: fields, MIG, process lists */
+typedef struct {
+    unsigned field, scope;
+    long long timestamp, latency;
+    unsigned type;
+    int result;
+    union { double d; unsigned ui; unsigned long long ull; } value;
+} Field;
+
+int nvmlDeviceGetFieldValues(Device *device, int number, Field *fields) {
+    for (int i = 0; i < number; i++)
+        fields[i].result = fields[i].field != 186 /* NVML_FI_DEV_POWER_INSTANT */
+                               ? NOT_SUPPORTED
+                               : unsigned_of(INSTANT, device, &fields[i].value.ui);
+    return SUCCESS;
 }
 
 int nvmlDeviceGetMigMode(Device *device, unsigned *current, unsigned *pending) {

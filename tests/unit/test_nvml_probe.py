@@ -34,8 +34,6 @@ utilization 0 80
 utilization 1 20
 power 0 250500
 power 1 60000
-energy 0 9000000 250500
-energy 1 5000000 60000
 temperature 0 61
 temperature 1 35
 clock 0 1410
@@ -149,8 +147,6 @@ child.communicate(b"\\n")
 show(reading, totals(reading))
 """
     reading, sums = run(library, TWO_GPUS, code, tmp_path)
-    assert 9000 <= reading["gpus"]["GPU-a"].pop("energy_j") < 9000 + 60 * 250.5
-    assert 5000 <= reading["gpus"]["GPU-b"].pop("energy_j") < 5000 + 60 * 60
     assert reading["gpus"] == {
         "GPU-a": {
             "memory_mb": 3000,
@@ -236,21 +232,41 @@ def test_a_figure_that_the_gpu_does_not_give_is_missing_and_the_others_are_there
     assert reading["gpus"]["GPU-b"]["memory_mb"] is None
     assert reading["missing"] == {
         "power_w": "GPU GPU-a: NVML says 'Not Supported'",
+        "energy_per_inference_j": "GPU GPU-a: NVML says 'Not Supported'",
         "gpu_memory_mb": "GPU GPU-b: NVML says 'Not Supported'",
         "gpu_utilization_pct": "GPU GPU-b: NVML says 'Not Supported'",
     }
     assert sums == {}
 
 
-def test_energy_is_missing_where_neither_a_counter_nor_power_is_there(
+def test_power_is_that_of_the_moment_where_the_driver_knows_it(
     library: Path, tmp_path: Path
 ) -> None:
-    script = TWO_GPUS + "error power 0 3 0\nerror energy 0 3 0\nerror energy 1 3 0\n"
+    # 250.5 W are then what an Ampere GPU drew over the last second.
+    (reading,) = run(
+        library, TWO_GPUS + "instant 0 611000\n", "show(NvmlProbe(None).read())", tmp_path
+    )
+    assert [gpu["power_w"] for gpu in reading["gpus"].values()] == [611, 60]
+    assert reading["missing"] == {}
+
+
+def test_energy_is_power_over_time(library: Path, tmp_path: Path) -> None:
+    code = """
+with Sampler([NvmlProbe(None)]) as sampler:
+    start = time.monotonic()
+    time.sleep(0.5)
+    end = time.monotonic()
+    show(end - start, totals(sampler.summary(start, end), inferences=100))
+"""
+    seconds, sums = run(library, TWO_GPUS, code, tmp_path)
+    assert sums["energy_per_inference_j"] == pytest.approx(310.5 * seconds / 100)
+
+
+def test_energy_is_missing_where_power_is(library: Path, tmp_path: Path) -> None:
     code = "r = NvmlProbe(None).read(); show(r, totals(r, inferences=1))"
-    reading, sums = run(library, script, code, tmp_path)
+    reading, sums = run(library, TWO_GPUS + "error power 0 3 0\n", code, tmp_path)
     why = "GPU GPU-a: NVML says 'Not Supported'"
     assert reading["missing"] == {"power_w": why, "energy_per_inference_j": why}
-    assert reading["gpus"]["GPU-b"]["energy_j"] is None
     assert "energy_per_inference_j" not in sums
 
 
@@ -266,9 +282,10 @@ show(before, probe.read(fresh=True))
 """
     script = TWO_GPUS + "error power 0 3 0\nerror utilization 0 999 0\n"
     before, after = run(library, script, code, tmp_path)
-    assert set(before["missing"]) == {"power_w", "gpu_utilization_pct"}
+    refused = {"power_w", "energy_per_inference_j"}
+    assert set(before["missing"]) == {*refused, "gpu_utilization_pct"}
     assert before["missing"]["gpu_utilization_pct"] == "GPU GPU-a: NVML says 'Unknown Error'"
-    assert after["missing"] == {"power_w": "GPU GPU-a: NVML says 'Not Supported'"}
+    assert after["missing"] == dict.fromkeys(refused, "GPU GPU-a: NVML says 'Not Supported'")
 
 
 def test_an_old_driver_gives_the_memory_of_the_device_and_says_what_it_cannot(
@@ -278,7 +295,7 @@ def test_an_old_driver_gives_the_memory_of_the_device_and_says_what_it_cannot(
     *gpus, reading = run(build_library(tmp_path, "-DOLD_DRIVER"), TWO_GPUS, code, tmp_path)
     assert [gpu["uuid"] for gpu in gpus] == ["GPU-a", "GPU-b"]
     assert reading["gpus"]["GPU-a"]["memory_mb"] == 3000
-    assert reading["gpus"]["GPU-a"]["energy_j"] is None
+    assert reading["gpus"]["GPU-a"]["power_w"] == 250.5
     assert reading["notes"] == [DEVICE_NOTE + "GPU GPU-a: this NVIDIA driver is too old to tell"]
 
 
@@ -338,7 +355,7 @@ show(reading, totals(reading))
     reading, sums = run(library, MIG, code, tmp_path)
     instance = reading["gpus"]["MIG-1"]
     assert (instance["memory_mb"], instance["process_memory_mb"]) == (3000, 1000)
-    assert instance["power_w"] is instance["utilization_pct"] is instance["energy_j"] is None
+    assert instance["power_w"] is instance["utilization_pct"] is None
     why = "GPU MIG-2: NVML does not tell it of a MIG instance"
     assert reading["missing"] == {
         "gpu_utilization_pct": why,
