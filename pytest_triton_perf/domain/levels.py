@@ -96,7 +96,8 @@ class Measurement:
     is absent from ``values`` and has its reason, in words, in ``missing``. ``gpus`` holds the
     ``GpuFigures`` of each GPU UUID. ``notes`` are remarks that a reader of the figures must see
     (few samples, a drift). ``faults`` are what disturbed the measurement so much that a limit
-    missed under it proves nothing.
+    missed under it proves nothing. ``reused`` says that all of it was measured by the earlier
+    session that this one resumes.
     """
 
     load: Load
@@ -107,6 +108,7 @@ class Measurement:
     gpus: Mapping[str, GpuFigures] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
+    reused: bool = False
 
     def value(self, metric: str) -> float | None:
         """The value of a metric by name, or ``None`` where it was not measured."""

@@ -31,7 +31,7 @@ class Run:
     ``environment`` describes the machine and the tools. ``server_only`` is, of each image (one
     that is ``None`` outside a container), Triton's version and what the idle server took before
     any model was loaded: ``{"image": …, "version": …, "cpu_memory_mb": …, "gpus": {uuid: {…}}}``.
-    ``confidence`` is that of all intervals.
+    ``confidence`` is that of all intervals, and ``notes`` are remarks on the session.
     """
 
     environment: Mapping[str, Any]
@@ -41,6 +41,7 @@ class Run:
     wall_s: float = 0.0
     exit: int = 0
     confidence: float = 0.95
+    notes: Sequence[str] = ()
 
     @property
     def models(self) -> list[str]:
@@ -88,6 +89,7 @@ def merge(runs: Sequence[Run]) -> Run:
         wall_s=max(run.wall_s for run in runs),
         exit=max(run.exit for run in runs),
         confidence=runs[0].confidence,
+        notes=tuple(dict.fromkeys(note for run in runs for note in run.notes)),
     )
 
 
@@ -96,7 +98,12 @@ def to_json(run: Run) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "environment": dict(run.environment),
-        "session": {"wall_s": round(run.wall_s, 3), "exit": run.exit, "confidence": run.confidence},
+        "session": {
+            "wall_s": round(run.wall_s, 3),
+            "exit": run.exit,
+            "confidence": run.confidence,
+            "notes": list(run.notes),
+        },
         "server_only": [dict(server) for server in run.server_only],
         "variants": {
             name: _variant_to_json(sweeps[-1]) for name, sweeps in run.configurations.items()
@@ -105,7 +112,13 @@ def to_json(run: Run) -> dict[str, Any]:
             _measurement_to_json(sweep, m) for sweep in run.sweeps for m in sweep.measurements
         ],
         "memory_timelines": [
-            _timeline_to_json(sweep, sweep.memory) for sweep in run.sweeps if sweep.memory
+            {
+                "test": sweep.test,
+                "variant": sweep.variant.name,
+                **timeline_to_json(sweep.memory),
+            }
+            for sweep in run.sweeps
+            if sweep.memory
         ],
         "verdicts": [_verdict_to_json(verdict) for verdict in run.verdicts],
         "comparisons": [],
@@ -129,7 +142,7 @@ def from_json(data: Mapping[str, Any]) -> Run:
             key = (row["test"], row["variant"], row["image"])
             sweeps.setdefault(key, []).append(_measurement_from_json(row))
         memory = {
-            (row["test"], row["variant"]): _timeline_from_json(row)
+            (row["test"], row["variant"]): timeline_from_json(row)
             for row in data["memory_timelines"]
         }
         return Run(
@@ -139,6 +152,7 @@ def from_json(data: Mapping[str, Any]) -> Run:
             exit=data["session"]["exit"],
             # A record of a session that had no choice does not name it.
             confidence=data["session"].get("confidence", 0.95),
+            notes=tuple(data["session"].get("notes", [])),
             sweeps=[
                 Sweep(
                     test=test,
@@ -214,6 +228,7 @@ def _measurement_to_json(sweep: Sweep, measurement: Measurement) -> dict[str, An
         "missing": dict(measurement.missing),
         "notes": list(measurement.notes),
         "faults": list(measurement.faults),
+        "reused": measurement.reused,
     }
 
 
@@ -241,20 +256,25 @@ def _measurement_from_json(row: Mapping[str, Any]) -> Measurement:
         gpus=row["gpu"],
         notes=tuple(row["notes"]),
         faults=tuple(row["faults"]),
+        reused=row.get("reused", False),
     )
 
 
-def _timeline_to_json(sweep: Sweep, memory: MemoryTimeline) -> dict[str, Any]:
+def timeline_to_json(memory: MemoryTimeline) -> dict[str, Any]:
+    """A memory timeline as plain data."""
     return {
-        "test": sweep.test,
-        "variant": sweep.variant.name,
         "phases": [asdict(phase) for phase in memory.phases],
         "curves": {name: asdict(curve) for name, curve in memory.curves.items()},
         "gpus": {uuid: asdict(curve) for uuid, curve in memory.gpus.items()},
     }
 
 
-def _timeline_from_json(row: Mapping[str, Any]) -> MemoryTimeline:
+def timeline_from_json(row: Mapping[str, Any]) -> MemoryTimeline:
+    """The timeline that :func:`timeline_to_json` wrote; other keys of ``row`` are ignored.
+
+    Raises:
+        KeyError, TypeError: the data is incomplete.
+    """
     return MemoryTimeline(
         phases=tuple(Phase(**phase) for phase in row["phases"]),
         curves={name: Curve(**curve) for name, curve in row["curves"].items()},

@@ -46,6 +46,41 @@ class MemoryTimeline:
     curves: Mapping[str, Curve] = field(default_factory=dict)
     gpus: Mapping[str, Curve] = field(default_factory=dict)
 
+    def then(self, later: "MemoryTimeline") -> "MemoryTimeline":
+        """The timeline and a later one of the same sweep, as if that began where this ends."""
+        if not self.phases:
+            return later
+        end_s = self.phases[-1].end_s
+        return MemoryTimeline(
+            phases=(
+                *self.phases,
+                *(
+                    Phase(name=p.name, start_s=p.start_s + end_s, end_s=p.end_s + end_s)
+                    for p in later.phases
+                ),
+            ),
+            curves=_joined(self.curves, later.curves, end_s),
+            gpus=_joined(self.gpus, later.gpus, end_s),
+        )
+
+
+NOTHING_YET = MemoryTimeline(phases=())
+"""Of a sweep that has not begun."""
+
+
+def _joined(
+    first: Mapping[str, Curve], second: Mapping[str, Curve], second_from_s: float
+) -> dict[str, Curve]:
+    joined = {}
+    for name in dict.fromkeys([*first, *second]):
+        points: list[tuple[float, float]] = []
+        for curves, from_s in ((first, 0.0), (second, second_from_s)):
+            if curve := curves.get(name):
+                moved = [at + from_s for at in curve.at_s]
+                points += zip(moved, curve.mb, strict=True)
+        joined[name] = Curve.through(points)
+    return joined
+
 
 def _extremes(points: Sequence[tuple[float, float]], stretches: int) -> list[tuple[float, float]]:
     bounds = [len(points) * i // stretches for i in range(stretches + 1)]

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pytest_triton_perf.domain.timelines import Curve, MemoryTimeline, Phase
+from pytest_triton_perf.domain.timelines import NOTHING_YET, Curve, MemoryTimeline, Phase
 from pytest_triton_perf.probes.base import Reading, totals
 from pytest_triton_perf.probes.sampler import Sampler
 
@@ -14,11 +14,13 @@ _MEMORY = ("cpu_memory_mb", "gpu_memory_mb")
 class MemoryRecorder:
     """Keeps the sampler's memory readings from now on, phase by phase.
 
-    The sampler forgets its samples after some minutes; what a phase took is fetched at its end.
+    ``before`` is what an earlier session recorded of the sweep. The sampler forgets its samples
+    after some minutes; what a phase took is fetched at its end.
     """
 
-    def __init__(self, sampler: Sampler) -> None:
+    def __init__(self, sampler: Sampler, before: MemoryTimeline = NOTHING_YET) -> None:
         self._sampler = sampler
+        self._before = before
         self._began = self._fetched = time.monotonic()
         self._phases: list[Phase] = []
         self._gpus: dict[str, dict[str, float | str | None]] = {}
@@ -41,10 +43,12 @@ class MemoryRecorder:
 
     def timeline(self) -> MemoryTimeline:
         """All phases so far."""
-        return MemoryTimeline(
-            phases=tuple(self._phases),
-            curves={name: Curve.through(points) for name, points in self._totals.items()},
-            gpus={uuid: Curve.through(points) for uuid, points in self._parts.items()},
+        return self._before.then(
+            MemoryTimeline(
+                phases=tuple(self._phases),
+                curves={name: Curve.through(points) for name, points in self._totals.items()},
+                gpus={uuid: Curve.through(points) for uuid, points in self._parts.items()},
+            )
         )
 
     def _fetch(self, until: float) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from pytest_triton_perf.domain.timelines import NOTHING_YET, MemoryTimeline
 from pytest_triton_perf.probes.base import Reading, over_idle
 from pytest_triton_perf.probes.recorder import MemoryRecorder
 from pytest_triton_perf.probes.sampler import Sampler
@@ -50,9 +51,9 @@ class Watch:
         """Read everything now: from here on the processes of a new variant are known."""
         self._sampler.read_now()
 
-    def recorder(self) -> MemoryRecorder:
-        """A recorder of the memory from now on."""
-        return MemoryRecorder(self._sampler)
+    def recorder(self, before: MemoryTimeline = NOTHING_YET) -> MemoryRecorder:
+        """A recorder of the memory from now on, which goes on where ``before`` ends."""
+        return MemoryRecorder(self._sampler, before)
 
     def stop(self) -> None:
         """Stop watching; safe to call twice."""

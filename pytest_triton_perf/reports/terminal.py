@@ -32,6 +32,14 @@ def write_summary(
         if faults := disturbed(run, levels_of(run, model)):
             _write(reporter, faults, yellow=True)
         reporter.write_line("")
+    measurements = [measurement for sweep in run.sweeps for measurement in sweep.measurements]
+    if before := sum(measurement.reused for measurement in measurements):
+        _write(
+            reporter,
+            f"{before} of {len(measurements)} levels were measured before (--triton-perf-resume)",
+        )
+    for note in run.notes:
+        _write(reporter, note, yellow=True)
     for problem in problems:
         reporter.write_line(problem, red=True)
     reporter.write_line(f"results: {output}")

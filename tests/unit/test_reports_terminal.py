@@ -130,3 +130,16 @@ def test_the_confidence_is_the_sessions():
 def test_without_intervals_there_is_no_legend():
     run = Run(environment=ENVIRONMENT, sweeps=[], verdicts=sample_run().verdicts)
     assert not any(line.startswith("[low, high]") for line in shown(run).lines)
+
+
+def test_what_was_measured_before_is_counted_and_what_was_not_says_why():
+    one = add_sub_sweeps()[0]
+    *before, last = one.measurements
+    reused = [dataclasses.replace(measurement, reused=True) for measurement in before]
+    run = run_of([dataclasses.replace(one, measurements=[*reused, last])], budgets())
+    note = "measured again, because the CPU changed from 2 x fast to 4 x fast: test_it"
+    screen = shown(dataclasses.replace(run, notes=(note,)))
+    told = f"{len(before)} of {len(before) + 1} levels were measured before (--triton-perf-resume)"
+    assert told in screen.lines
+    assert screen.colours[note] == {"yellow"}
+    assert not any("measured before" in line for line in shown(sample_run()).lines)

@@ -146,3 +146,23 @@ def test_parts_of_a_session_are_merged_in_order():
     assert merged.environment == {"cpu": "a CPU", "triton": {"version": "2.51.0"}}
     assert merged.server_only == first.server_only
     assert (merged.wall_s, merged.exit) == (20.0, 1)
+
+
+def test_what_was_reused_and_the_notes_of_all_parts_survive():
+    run = a_run()
+    (one,) = run.sweeps
+    *others, last = one.measurements
+    reused = replace(one, measurements=[*others, replace(last, reused=True)])
+    first = replace(run, sweeps=[reused], notes=("torn", "again"))
+    data = json.loads(json.dumps(to_json(first)))
+    assert [row["reused"] for row in data["measurements"]] == [False] * len(others) + [True]
+    assert from_json(data) == first
+    assert merge([first, replace(run, notes=("torn", "full"))]).notes == ("torn", "again", "full")
+
+
+def test_a_record_of_a_version_without_resume_is_read():
+    data = to_json(a_run())
+    del data["session"]["notes"]
+    for row in data["measurements"]:
+        del row["reused"]
+    assert from_json(data) == a_run()

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from pytest_triton_perf.domain.timelines import MOST_POINTS, Curve
+from pytest_triton_perf.domain.timelines import MOST_POINTS, Curve, MemoryTimeline, Phase
 from pytest_triton_perf.probes.base import Reading
 from pytest_triton_perf.probes.recorder import MemoryRecorder
 
@@ -105,3 +105,20 @@ def test_time_is_the_samplers():
         time.sleep(0.01)
     (phase,) = recorder.timeline().phases
     assert 0.01 <= phase.end_s - phase.start_s < 1
+
+
+def test_a_sweep_that_is_resumed_goes_on_where_its_timeline_ended(clock):
+    before = MemoryTimeline(
+        phases=(Phase(name="load", start_s=0.0, end_s=2.5),),
+        curves={"cpu_memory_mb": Curve(at_s=[1.0], mb=[50.0])},
+        gpus={"GPU-a": Curve(at_s=[1.0], mb=[500.0])},
+    )
+    recorder = MemoryRecorder(Samples([(1001.0, Reading(cpu_memory_mb=70.0))]), before)
+    assert recorder.timeline() == before
+    with recorder.phase("concurrency 1"):
+        clock[0] = 1002.0
+    assert recorder.timeline() == MemoryTimeline(
+        phases=(*before.phases, Phase(name="concurrency 1", start_s=2.5, end_s=4.5)),
+        curves={"cpu_memory_mb": Curve(at_s=[1.0, 3.5], mb=[50.0, 70.0])},
+        gpus=before.gpus,
+    )
