@@ -95,6 +95,15 @@ class Launcher(Protocol):
     def describe(self) -> Mapping[str, Any]:
         """What the environment section of the results says about this way of launching."""
 
+    def identity(self, image: str | None) -> Mapping[str, Any] | None:
+        """What tells a server of ``image``, and the software that models run in, from others.
+
+        By name, in words; ``None`` where that cannot be known.
+
+        Raises:
+            MissingPartError: the server does not run.
+        """
+
 
 def tail(text: str, lines: int = 15) -> str:
     """The last lines of somebody's output, indented for an error message."""

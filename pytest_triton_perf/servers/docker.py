@@ -103,6 +103,13 @@ class DockerLauncher:
             "gpus": gpus if isinstance(gpus, str) else list(gpus),
         }
 
+    def identity(self, image: str | None) -> Mapping[str, Any]:
+        """The digests of the image and of the one that holds perf_analyzer."""
+        assert image is not None, "a container has an image"
+        sdk_image = self._images[image]
+        identity = {"the image": self._digests[image]}
+        return identity if not sdk_image else identity | {"the SDK image": self._digests[sdk_image]}
+
     def describe_toolbox(self) -> Mapping[str, Any]:
         """Where perf_analyzer comes from."""
         return {"images": {sdk: self._digests[sdk] for sdk in self._images.values() if sdk}}

@@ -59,15 +59,21 @@ class ServerBinary:
         """
         # Without a repository it prints its version among the options and exits at once.
         nowhere = ["--model-repository=/nonexistent", "--allow-metrics=false"]
-        shown = subprocess.run(
-            [self.path, *nowhere, "--allow-http=false", "--allow-grpc=false"],
-            env=self.env(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=30,
-        )
+        try:
+            shown = subprocess.run(
+                [self.path, *nowhere, "--allow-http=false", "--allow-grpc=false"],
+                env=self.env(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+                timeout=30,
+            )
+        except subprocess.TimeoutExpired:
+            raise MissingPartError(
+                f"{self.path} does not run as a tritonserver: it did not say its version\n"
+                "Hint: give a working one with --triton-server"
+            ) from None
         found = re.search(r"server_version\s*\|\s*([\w.]+)", shown.stdout)
         if found is None:
             raise MissingPartError(
@@ -98,6 +104,12 @@ class ServerBinary:
         for bundled in _bundled_python(self.libraries):
             (own / bundled.name).symlink_to(_shared_python())
         return [f"--backend-directory={folder.parent}"]
+
+
+def python_of_models() -> dict[str, object]:
+    """What python models of the embedded server run in: this Python and its packages."""
+    packages = {(str(d.metadata["Name"]), d.version) for d in importlib.metadata.distributions()}
+    return {"Python": sys.version, "the Python packages": sorted(packages)}
 
 
 def find_server(explicit: Path | None = None) -> ServerBinary:

@@ -1,6 +1,7 @@
 """A tritonserver process on this machine."""
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ from typing import Any
 from pytest_triton_perf.errors import ServerError
 from pytest_triton_perf.servers import warden
 from pytest_triton_perf.servers.base import ServerSpec
-from pytest_triton_perf.servers.embedded import ServerBinary
+from pytest_triton_perf.servers.embedded import ServerBinary, python_of_models
 from pytest_triton_perf.servers.ports import HOST, Ports
 from pytest_triton_perf.servers.python_backend import completion_args
 from pytest_triton_perf.servers.readiness import wait_until_ready
@@ -68,6 +69,16 @@ class LocalLauncher:
             "origin": self._binary.origin,
             "gpus": self._gpus if isinstance(self._gpus, str) else list(self._gpus),
         }
+
+    def identity(self, image: str | None) -> Mapping[str, Any]:
+        """The binary and its version, and what python models of the embedded one run in."""
+        return self._identity
+
+    @functools.cached_property
+    def _identity(self) -> Mapping[str, Any]:
+        path = str(self._binary.path)
+        identity = {"tritonserver": self._binary.version(), "the path of tritonserver": path}
+        return identity | (python_of_models() if self._binary.origin == "embedded" else {})
 
 
 class LocalServer(TritonServer):

@@ -142,6 +142,9 @@ class RemoteLauncher:
         endpoints = (self._remote.grpc, self._remote.http)
         return {"launch": "remote", "urls": [str(endpoint) for endpoint in endpoints if endpoint]}
 
+    def identity(self, image: str | None) -> None:
+        """Not known: its models, and the machine that it runs on, may have changed unseen."""
+
 
 class RemoteServer(TritonServer):
     """A Triton that is not ours.

@@ -1,0 +1,149 @@
+"""What a measurement was made from: equal ingredients, and it can stand for a new one.
+
+They are all named here. What is in none of them is not seen: models that a python model calls by
+itself (unless ``--load-model`` names them), files outside the repository that it reads, and
+environment variables.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pytest_triton_perf.collection import PerfTest
+from pytest_triton_perf.servers.base import Launcher
+
+_DIGEST = "sha256:"
+_SHOWN = 60
+"""A text that is no longer than this is kept as it is, for the reader of a difference."""
+
+_MOST_NAMED = 3
+
+
+class Ingredients:
+    """Finds the ingredients of sweeps.
+
+    ``environment`` is that of the results, ``settings`` are what the session was told about its
+    servers, by name.
+    """
+
+    def __init__(
+        self, launcher: Launcher, environment: Mapping[str, Any], settings: Mapping[str, Any]
+    ) -> None:
+        self._launcher = launcher
+        generator = environment["load_generator"]
+        self._session = {
+            "the plugin": environment["plugin_version"],
+            "the operating system": environment["system"],
+            "the CPU": f"{environment['cpu_count']} x {environment['cpu']}",
+            "the GPUs": environment["gpus"],
+            "the GPU driver": environment["driver"],
+            "perf_analyzer": [generator[key] for key in ("version", "path") if key in generator],
+            **settings,
+        }
+        self._digests: dict[Path, tuple[tuple[int, ...], str]] = {}
+        self._first: dict[Path, str] = {}
+
+    def of(self, test: PerfTest) -> dict[str, str] | None:
+        """What the sweep of a test is measured from, by name: a short text, or a digest.
+
+        ``None`` where that cannot be known, because a remote server's models are not seen.
+        """
+        server = self._launcher.identity(test.server.image)
+        if server is None:
+            return None
+        traffic = test.sweep.traffic
+        requests = asdict(traffic)
+        del requests["percentiles"]  # They are computed from the requests, and change none.
+        found = {
+            **self._session,
+            **server,
+            "the model's config": test.variant.config,
+            "the server's arguments": test.server.server_args,
+            "the requests": requests,
+        }
+        ingredients = {name: _short(value) for name, value in found.items()}
+        if isinstance(traffic.input_data, Path):
+            ingredients |= self._files("input data", traffic.input_data)
+        if test.server.repository is not None:
+            for folder in _folders(test.server.repository, test):
+                ingredients |= self._files("model file", folder)
+            # What Triton makes of it is the config above, overrides and all.
+            own = f"model file {test.variant.model}/config.pbtxt"
+            ingredients.pop(own, None)
+        return ingredients
+
+    def _files(self, kind: str, path: Path) -> dict[str, str]:
+        found = sorted(path.rglob("*")) if path.is_dir() else [path]
+        return {
+            f"{kind} {file.relative_to(path.parent)}": self._digest(file)
+            for file in found
+            if not file.is_dir() and "__pycache__" not in file.parts
+        }
+
+    def _digest(self, file: Path) -> str:
+        """The digest of a file's content; one that changed in this session is like no other."""
+        if not file.exists():  # A link to what only the container has.
+            return _short(str(file.readlink()))
+        stat = file.stat()
+        state = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        if self._digests.get(file, ((), ""))[0] != state:
+            content = hashlib.sha256()
+            with file.open("rb") as opened:
+                while chunk := opened.read(1 << 20):
+                    content.update(chunk)
+            self._digests[file] = (state, _DIGEST + content.hexdigest())
+        now = self._digests[file][1]
+        # A server that serves the model already goes on with the content of before.
+        first = self._first.setdefault(file, now)
+        return now if first == now else f"{now}, changed while the session ran"
+
+
+def difference(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What changed, in words, one for each ingredient."""
+    words = []
+    for name in sorted(before.keys() | now.keys()):
+        old, new = before.get(name), now.get(name)
+        if old == new:
+            continue
+        if new is None:
+            words.append(f"{name} is gone")
+        elif old is None:
+            words.append(f"{name} is new")
+        elif _DIGEST in old + new:
+            words.append(f"{name} changed")
+        else:
+            words.append(f"{name} changed from {old} to {new}")
+    more = len(words) - _MOST_NAMED
+    return words if more <= 0 else [*words[:_MOST_NAMED], f"and {more} more"]
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+    return text if len(text) <= _SHOWN else _DIGEST + hashlib.sha256(text.encode()).hexdigest()
+
+
+def _folders(repository: Path, test: PerfTest) -> Iterator[Path]:
+    """The folders of all models that a test's server loads: an ensemble's own, and those named."""
+    from pytest_triton_perf.servers.model_config import read_config
+
+    args = " ".join(test.server.server_args)
+    named = re.findall(r"--load-model[= ](\S+)", args)
+    waiting = [test.variant.model, *named]
+    if "*" in named:
+        waiting += [folder.name for folder in sorted(repository.iterdir())]
+    seen: set[str] = set()
+    while waiting:
+        model = waiting.pop()
+        folder = repository / model
+        if model in seen or not folder.is_dir():
+            continue
+        seen.add(model)
+        yield folder
+        own = model == test.variant.model
+        config = test.variant.config if own else read_config(folder) or {}
+        steps = config.get("ensemble_scheduling", {}).get("step", [])
+        waiting += [step["model_name"] for step in steps]
