@@ -23,10 +23,13 @@ PERF_SESSION: "pytest.StashKey[PerfSession]" = pytest.StashKey()
 """Of a config: the session's measuring; absent without ``--triton-perf``."""
 
 
-def compose(settings: "Settings", images: Sequence[str], progress: "Progress") -> "PerfSession":
+def compose(
+    settings: "Settings", images: Sequence[str], progress: "Progress", *, session: str
+) -> "PerfSession":
     """The session with its concrete parts; nothing is started yet.
 
-    ``settings`` are decided ones, ``images`` those of all tests.
+    ``settings`` are decided ones, ``images`` those of all tests. ``session`` is the same in all
+    processes of a session, and in no other one.
 
     Raises:
         UsageError, MissingPartError, ServerError: a part that is needed cannot be had.
@@ -39,6 +42,8 @@ def compose(settings: "Settings", images: Sequence[str], progress: "Progress") -
 
     from pytest_triton_perf.domain.metrics import PROCESS_METRICS
     from pytest_triton_perf.environment import describe
+    from pytest_triton_perf.ingredients import Ingredients
+    from pytest_triton_perf.journal import FILE, Journal
     from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer
     from pytest_triton_perf.measuring import Rules
     from pytest_triton_perf.probes.base import Probe, Unseen
@@ -66,11 +71,19 @@ def compose(settings: "Settings", images: Sequence[str], progress: "Progress") -
         cross_check = CrossCheck(MetricsEndpoint.at(server.metrics_url))
         return Watch(Sampler([NvmlProbe(server.pid, gpus), processes]), reviewer=cross_check)
 
+    journal = Journal(settings.output / FILE, session=session, resume=settings.resume)
     launcher, runner = _launcher_and_runner(settings, images, progress)
     generator = PerfAnalyzer(runner)
     server = dict(launcher.describe())
     if settings.no_server:
         server["because"] = settings.no_server
+    environment = describe(server=server, load_generator=generator.describe())
+    told = {
+        "--triton-gpus": settings.gpus,
+        "--triton-shm-size": settings.shm_size,
+        "--triton-mount": settings.mounts,
+        "--triton-env": settings.container_env,
+    }
     return PerfSession(
         launcher=launcher,
         generator=generator,
@@ -81,7 +94,9 @@ def compose(settings: "Settings", images: Sequence[str], progress: "Progress") -
             floor_seconds=settings.floor_seconds,
             confidence=settings.confidence,
         ),
-        environment=describe(server=server, load_generator=generator.describe()),
+        journal=journal,
+        ingredients=Ingredients(launcher, environment, told).of,
+        environment=environment,
         images=images,
         progress=progress,
     )

@@ -8,6 +8,7 @@ import functools
 import os
 import signal
 import time
+import uuid
 from collections.abc import Generator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -85,7 +86,13 @@ class Lifecycle:
                 check_output(self._settings.output)
                 self._progress.total = sum(len(test.sweep.loads) for test in tests)
                 images = dict.fromkeys(image for test in tests if (image := test.server.image))
-                self._config.stash[PERF_SESSION] = compose(settings, list(images), self._progress)
+                worker = getattr(self._config, "workerinput", {})
+                self._config.stash[PERF_SESSION] = compose(
+                    settings,
+                    list(images),
+                    self._progress,
+                    session=worker.get("testrunuid") or uuid.uuid4().hex,
+                )
         except TritonPerfError as error:
             if self._worker_output is None:
                 raise pytest.UsageError(str(error)) from None

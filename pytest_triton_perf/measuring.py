@@ -79,6 +79,46 @@ class MeasuredLevel:
         return sum(segment.requests for segment in self.segments) / self.loaded_s
 
 
+class Stopwatch:
+    """The measuring time that a sweep has used; it stands until it is started.
+
+    What was measured before is added to it, so that a sweep that is resumed has the time left
+    that it had when it was interrupted.
+    """
+
+    def __init__(self) -> None:
+        self._before_s = self._lap_s = 0.0
+        self._started: float | None = None
+
+    @classmethod
+    def started(cls) -> "Stopwatch":
+        """One that runs already."""
+        stopwatch = cls()
+        stopwatch.start()
+        return stopwatch
+
+    @property
+    def used_s(self) -> float:
+        """The time used so far, in seconds."""
+        running_s = 0.0 if self._started is None else time.monotonic() - self._started
+        return self._before_s + running_s
+
+    def start(self) -> None:
+        """Let it run; nothing happens where it does."""
+        if self._started is None:
+            self._started = time.monotonic()
+
+    def add(self, seconds: float) -> None:
+        """Count time that was used in an earlier session."""
+        self._before_s += seconds
+        self._lap_s = self.used_s
+
+    def lap_s(self) -> float:
+        """Seconds since the lap before."""
+        since_s, self._lap_s = self._lap_s, self.used_s
+        return self._lap_s - since_s
+
+
 class Measuring:
     """Measures the levels of one sweep.
 
@@ -89,6 +129,7 @@ class Measuring:
     ``loads`` are the levels that are asked for. With ``auto`` the concurrency goes on doubling
     from 1 until throughput has plateaued. ``make`` makes load: at a level, for about so many
     seconds, within at most so many; ``done`` is told of each level that is finished.
+    ``stopwatch`` has the time that was used before; without one, time begins now.
     """
 
     def __init__(
@@ -100,6 +141,7 @@ class Measuring:
         rules: Rules,
         make: Callable[[Load, float, float], LoadReport],
         done: Callable[[MeasuredLevel], None],
+        stopwatch: Stopwatch | None = None,
     ) -> None:
         self.levels: list[MeasuredLevel] = []
         self._loads = loads
@@ -110,7 +152,7 @@ class Measuring:
         self._rules = rules
         self._make = make
         self._done = done
-        self._deadline = time.monotonic() + rules.max_seconds
+        self._stopwatch = stopwatch or Stopwatch.started()
         self._told: set[Load] = set()
 
     def run(self) -> None:
@@ -196,7 +238,7 @@ class Measuring:
     # -- how long
 
     def _left_s(self) -> float:
-        return self._deadline - time.monotonic()
+        return self._rules.max_seconds - self._stopwatch.used_s
 
     def _load_again(self, level: MeasuredLevel) -> bool:
         """Make another segment of a level, and look at it when it is time for that.

@@ -29,6 +29,7 @@ class Option(NamedTuple):
     metavar: str | None = None
     choices: tuple[str, ...] | None = None
     repeatable: bool = False
+    switch: bool = False
 
     @property
     def name(self) -> str:
@@ -146,6 +147,13 @@ OPTIONS = (
         "warn",
         choices=("warn", "fail", "pass"),
     ),
+    Option(
+        "--triton-perf-resume",
+        "go on with the session that was interrupted: what it measured is not measured again, "
+        "unless its model, its config or anything else that it was measured from has changed",
+        shown_default="off",
+        switch=True,
+    ),
 )
 
 
@@ -161,14 +169,17 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--triton-perf", action="store_true", default=None, help=enable)
     parser.addini("triton_perf", enable, type="bool", default=False)
     for option in OPTIONS:
+        kind: Any = "string"
+        how: dict[str, Any] = {"metavar": option.metavar, "choices": option.choices}
+        if option.switch:
+            kind, how = "bool", {"action": "store_true"}
+        elif option.repeatable:
+            kind, how = "linelist", {**how, "action": "append"}
         group.addoption(
             option.flag,
             dest=option.name,
-            metavar=option.metavar,
-            action="append" if option.repeatable else "store",
-            choices=option.choices,
             default=None,
             help=f"{option.help} (default: {option.default or option.shown_default})",
+            **how,
         )
-        kind: Any = "linelist" if option.repeatable else "string"
         parser.addini(option.name, option.help, type=kind, default=None)

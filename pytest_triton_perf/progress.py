@@ -27,6 +27,7 @@ class Progress:
         self._shown = False
         self.total = 0
         self.done = 0
+        self._reused = 0
 
     @functools.cached_property
     def _reporter(self) -> "TerminalReporter | None":
@@ -52,9 +53,10 @@ class Progress:
                 width = shutil.get_terminal_size().columns - 1
                 self._reporter.rewrite(line[:width], erase=True)
 
-    def finished(self, text: str) -> None:
-        """A level is measured; ``text`` says what came out."""
+    def finished(self, text: str, *, reused: bool = False) -> None:
+        """A level is measured, or was before (``reused``); ``text`` says what came out."""
         self.done += 1
+        self._reused += reused
         if self._reporter is not None and not self._live:
             with self._uncaptured():
                 self._reporter.ensure_newline()
@@ -74,9 +76,10 @@ class Progress:
             self._shown = False
 
     def _time_left(self) -> str:
-        if not self.done or self._started is None or self.done >= self.total:
+        measured = self.done - self._reused
+        if not measured or self._started is None or self.done >= self.total:
             return ""
-        each = (time.monotonic() - self._started) / self.done
+        each = (time.monotonic() - self._started) / measured
         return f" · about {_duration(each * (self.total - self.done))} left"
 
     @contextlib.contextmanager

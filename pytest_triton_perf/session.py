@@ -11,6 +11,7 @@ from pytest_triton_perf.domain.results import Run
 from pytest_triton_perf.domain.sweeps import Sweep
 from pytest_triton_perf.domain.verdicts import Verdict
 from pytest_triton_perf.errors import TritonPerfError
+from pytest_triton_perf.journal import Journal
 from pytest_triton_perf.load.base import LoadGenerator
 from pytest_triton_perf.measuring import Rules
 from pytest_triton_perf.probes.watch import Watch
@@ -33,7 +34,8 @@ class PerfSession:
 
     The concrete parts come from ``fixtures.compose``; only their protocols are known here.
     ``watch`` makes what watches a server, ``turn`` is held while a sweep is measured, ``rules``
-    say how long it may be, and ``images`` are those of all tests.
+    say how long it may be, ``journal`` keeps what is measured, ``ingredients`` are what a test's
+    sweep is measured from, and ``images`` are those of all tests.
     """
 
     def __init__(
@@ -44,6 +46,8 @@ class PerfSession:
         watch: Callable[[RunningServer], Watch],
         turn: contextlib.AbstractContextManager[Any],
         rules: Rules,
+        journal: Journal,
+        ingredients: Callable[[PerfTest], Mapping[str, str] | None],
         environment: Mapping[str, Any],
         images: Sequence[str],
         progress: Progress,
@@ -53,6 +57,8 @@ class PerfSession:
         self._watch = watch
         self._turn = turn
         self._rules = rules
+        self._journal = journal
+        self._ingredients = ingredients
         self._environment = dict(environment)
         self._images = images
         self._progress = progress
@@ -69,7 +75,9 @@ class PerfSession:
         return self._watched(spec).server
 
     def measure(self, test: PerfTest) -> Sweep:
-        """Measure every load level of a test. What was measured before an error is kept.
+        """Measure every load level of a test, but for those that the journal has.
+
+        What was measured before an error is kept.
 
         Raises:
             MissingPartError, ServerError, LoadError: a level could not be measured.
@@ -77,8 +85,10 @@ class PerfSession:
         sweeping = self._runs[test.nodeid] = self._sweep_run(test)
         try:
             with self._turn:
-                watched = self._watched(test.server)
-                sweeping.measure(watched.server, watched.watch)
+                take = self._journal.take(test.nodeid, self._ingredients(test))
+                if not take.is_new:
+                    self._server_only.setdefault(test.server.image, take.server)
+                sweeping.measure(take, lambda: self._started(test.server))
         except TritonPerfError as error:
             sweeping.ended_early(error)
             raise
@@ -115,6 +125,7 @@ class PerfSession:
             verdicts=[verdict for run in self._runs.values() for verdict in run.verdicts],
             wall_s=wall_s,
             exit=exit_status,
+            notes=self._journal.notes,
         )
 
     def begin_stop(self) -> None:
@@ -131,6 +142,10 @@ class PerfSession:
                 current.watch.stop()
             finally:
                 current.server.stop()
+
+    def _started(self, spec: ServerSpec) -> tuple[RunningServer, Watch, Mapping[str, Any]]:
+        watched = self._watched(spec)
+        return watched.server, watched.watch, self._server_only[spec.image]
 
     def _watched(self, spec: ServerSpec) -> _Watched:
         current = self._current

@@ -28,6 +28,7 @@ class Settings:
     what an undecided budget does to its test: ``"warn"``, ``"fail"`` or ``"pass"``. A path or an
     image that was not given is ``None``. ``remote`` is the running Triton to use, ``None`` where
     one is to be started; ``metrics`` is its metrics endpoint, ``None`` where that was not given.
+    ``resume`` says whether to go on with an interrupted session.
     ``no_server`` is why ``auto`` became ``docker`` although no image was given, empty where it
     did not.
     """
@@ -49,6 +50,7 @@ class Settings:
     floor_seconds: float
     confidence: float
     inconclusive: str
+    resume: bool
     remote: Remote | None
     metrics: MetricsEndpoint | None
     no_server: str = ""
@@ -81,6 +83,7 @@ class Settings:
             floor_seconds=_number(read, "triton_perf_floor_seconds"),
             confidence=_number(read, "triton_perf_confidence", below=1),
             inconclusive=read.text("triton_perf_inconclusive"),
+            resume=_resume(read, remote),
             remote=remote,
             metrics=_metrics(remote),
         )
@@ -126,6 +129,9 @@ class _Reader:
 
     def text(self, name: str) -> str:
         return str(self._find(name)[0])
+
+    def switch(self, name: str) -> bool:
+        return bool(self._find(name)[0])
 
     def lines(self, name: str) -> list[str]:
         return self._find(name)[0] or []
@@ -189,6 +195,16 @@ def _remote(read: _Reader) -> Remote | None:
         certificate=files["cert"],
         key=files["key"],
     )
+
+
+def _resume(read: _Reader, remote: Remote | None) -> bool:
+    resume = read.switch("triton_perf_resume")
+    if resume and remote is not None:
+        raise UsageError(
+            "--triton-perf-resume: the models of a Triton that runs already are not seen, so that "
+            "one that changed would go unnoticed; run without it"
+        )
+    return resume
 
 
 def _metrics(remote: Remote | None) -> MetricsEndpoint | None:

@@ -1,38 +1,31 @@
-"""One test's sweep while it is measured: load on a running server, and what is seen meanwhile."""
+"""One test's sweep while it is measured: what was measured before, and load for the rest."""
 
-import contextlib
-import gc
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
+from pytest_triton_perf.bench import Bench
 from pytest_triton_perf.collection import PerfTest
 from pytest_triton_perf.domain.budgets import Budget, Decision
 from pytest_triton_perf.domain.levels import Estimate, Load, Measurement
 from pytest_triton_perf.domain.metrics import SERVER_TIMES, find_metric, percentile_of
 from pytest_triton_perf.domain.sweeps import Sweep
 from pytest_triton_perf.domain.verdicts import Verdict, judge
-from pytest_triton_perf.errors import LoadError, ServerError, TritonPerfError
+from pytest_triton_perf.errors import TritonPerfError
 from pytest_triton_perf.load.base import LoadGenerator, LoadReport
-from pytest_triton_perf.load.inputs import with_random_inputs
-from pytest_triton_perf.measuring import MeasuredLevel, Measuring, Rules
+from pytest_triton_perf.measuring import MeasuredLevel, Measuring, Rules, Stopwatch
 from pytest_triton_perf.probes import host
-from pytest_triton_perf.probes.base import Reading, totals
-from pytest_triton_perf.probes.recorder import MemoryRecorder
+from pytest_triton_perf.probes.base import totals
 from pytest_triton_perf.probes.summary import combined
 from pytest_triton_perf.probes.watch import Watch
 from pytest_triton_perf.progress import Progress
-from pytest_triton_perf.servers.base import RunningServer, tail
+from pytest_triton_perf.records import Record
+from pytest_triton_perf.servers.base import RunningServer
+from pytest_triton_perf.takes import Take
 
 _CLIENT_BOUND = "perf_analyzer could not keep up with the load"
 
-
-@dataclass(kw_only=True)
-class _Seen:
-    """What was seen of the machine during the segments of one level."""
-
-    readings: list[tuple[float, Reading]] = field(default_factory=list)
-    """Each with the length of its segment in seconds."""
-    stretches: list[tuple[host.HostState, host.HostState]] = field(default_factory=list)
+Start = Callable[[], tuple[RunningServer, Watch, Mapping[str, object]]]
+"""Gives the running server, what watches it, and what ``Run.server_only`` says of it."""
 
 
 class SweepRun:
@@ -58,7 +51,10 @@ class SweepRun:
         self._progress = progress
         self._why_not = ""
         self._decisions: Mapping[Budget, Mapping[Load, Decision]] = {}
-        self._seen: dict[Load, _Seen] = {}
+        self._records: dict[Load, list[Record]] = {}
+        self._live: set[Load] = set()
+        self._bench: Bench | None = None
+        self._stopwatch = Stopwatch()
         self._done: set[Load] = set()
         self.sweep = Sweep(
             test=test.nodeid, variant=test.variant, image=test.server.image, measurements=[]
@@ -74,22 +70,53 @@ class SweepRun:
         """Note why the sweep has no more levels."""
         self._why_not = str(error).partition("\n")[0]
 
-    def measure(self, server: RunningServer, watch: Watch) -> None:
-        """Load the variant and measure every level. What was measured before an error is kept.
+    def measure(self, take: Take, start: Start) -> None:
+        """Measure every level. What was measured before an error is kept.
+
+        Segments that ``take`` has are taken from there. The server is started, and the variant
+        loaded, when more are needed.
 
         Raises:
-            ServerError, LoadError: a level could not be measured.
+            MissingPartError, ServerError, LoadError: a level could not be measured.
         """
-        recorder = watch.recorder()
+        spec = self._test.sweep
+
+        def make(load: Load, seconds: float, most: float) -> LoadReport:
+            record = take.next(load)
+            if record is None:
+                bench = self._bench or self._set_up(take, start)
+                self._progress.step(f"{self._name} at {load}")
+                record = bench.make(load, seconds, most, stopwatch=self._stopwatch)
+                take.add(record)
+                self._live.add(load)
+            else:
+                self._stopwatch.add(record.used_s)
+            self._records.setdefault(load, []).append(record)
+            return record.report
+
+        measuring = Measuring(
+            loads=spec.loads,
+            auto=spec.auto,
+            budgets=self._test.budgets,
+            rules=self._rules,
+            make=make,
+            done=self._level_done,
+            stopwatch=self._stopwatch,
+        )
         try:
-            self._progress.step(f"loading {self._name}")
-            with recorder.phase("load"):
-                config = server.load(self._test.variant)
-                watch.look_again()
-            self.sweep = replace(self.sweep, variant=replace(self._test.variant, config=config))
-            self._measure_levels(server, watch, recorder)
+            if take.is_new:
+                self._set_up(take, start)
+            else:
+                self._use_config(take.config)
+                self.sweep = replace(self.sweep, memory=take.memory)
+            measuring.run()
+            take.finish(self._stopwatch.lap_s())
         finally:
-            self.sweep = replace(self.sweep, memory=recorder.timeline())
+            measurements = [self._measurement(level) for level in measuring.levels]
+            self.sweep = replace(self.sweep, measurements=measurements)
+            if self._bench is not None:
+                self.sweep = replace(self.sweep, memory=self._bench.memory)
+            self._decisions = {b: measuring.decisions(b) for b in self._test.budgets}
 
     def judge(self) -> list[Verdict]:
         """The verdict on each budget of the test."""
@@ -108,69 +135,40 @@ class SweepRun:
         ]
         return self.verdicts
 
-    def _measure_levels(
-        self, server: RunningServer, watch: Watch, recorder: MemoryRecorder
-    ) -> None:
-        spec = self._test.sweep
-        traffic = with_random_inputs(spec.traffic, self.sweep.variant.config)
-        url = server.grpc_url if traffic.protocol == "grpc" else server.http_url
-        pids = [] if server.pid is None else [server.pid]
-
-        def make(load: Load, seconds: float, max_seconds: float) -> LoadReport:
-            self._progress.step(f"{self._name} at {load}")
-            with self._explained(load, server):
-                before = host.look(pids)
-                with recorder.phase(str(load)), _no_garbage_collection():
-                    report = self._generator.run(
-                        traffic, load, url=url, seconds=seconds, max_seconds=max_seconds
-                    )
-                after = host.look(pids)
-            seen = self._seen.setdefault(load, _Seen())
-            seen.stretches.append((before, after))
-            segment = report.segment
-            seen.readings.append((segment.seconds, watch.level(segment.started, segment.ended)))
-            return report
-
-        def done(level: MeasuredLevel) -> None:
-            if level.load not in spec.loads:
-                self._progress.total += 1
-            self._done.add(level.load)
-            text = _short(self._measurement(level))
-            self._progress.finished(f"{self._name} at {level.load}: {text}")
-
-        measuring = Measuring(
-            loads=spec.loads,
-            auto=spec.auto,
-            budgets=self._test.budgets,
-            rules=self._rules,
-            make=make,
-            done=done,
+    def _set_up(self, take: Take, start: Start) -> Bench:
+        """Get ready for more load. Of a sweep that is resumed, that takes none of its time."""
+        server, watch, server_only = start()
+        self._progress.step(f"loading {self._name}")
+        bench = self._bench = Bench(
+            self._test,
+            name=self._name,
+            server=server,
+            watch=watch,
+            generator=self._generator,
+            before=take.memory,
         )
-        try:
-            with self._explained(spec.loads[0], server), recorder.phase("warm-up"):
-                self._generator.warm_up(
-                    traffic, spec.loads[0], url=url, max_seconds=self._rules.max_seconds / 2
-                )
-                server.settle()
-            measuring.run()
-        finally:
-            measurements = [self._measurement(level) for level in measuring.levels]
-            self.sweep = replace(self.sweep, measurements=measurements)
-            self._decisions = {b: measuring.decisions(b) for b in self._test.budgets}
+        config = bench.load()
+        self._use_config(config)
+        if take.is_new:
+            take.begin(config=config, server=server_only)
+            self._stopwatch.start()
+        bench.warm_up(take.measured, max_seconds=self._rules.max_seconds / 2)
+        self._stopwatch.start()
+        return bench
 
-    @contextlib.contextmanager
-    def _explained(self, load: Load, server: RunningServer) -> Iterator[None]:
-        """Say where load failed, and whether the server died of it."""
-        where = f"{self._name} at {load}"
-        try:
-            yield
-        except LoadError as error:
-            if how := server.ended():
-                raise ServerError(
-                    f"{where}: tritonserver {how}; it was being measured. Its last words:\n"
-                    f"{tail(server.logs())}"
-                ) from error
-            raise LoadError(f"{where}: {error}") from error
+    def _use_config(self, config: Mapping[str, object]) -> None:
+        self.sweep = replace(self.sweep, variant=replace(self._test.variant, config=config))
+
+    def _level_done(self, level: MeasuredLevel) -> None:
+        if level.load not in self._test.sweep.loads:
+            self._progress.total += 1
+        self._done.add(level.load)
+        measurement = self._measurement(level)
+        before = ", measured before" if measurement.reused else ""
+        self._progress.finished(
+            f"{self._name} at {level.load}: {_short(measurement)}{before}",
+            reused=measurement.reused,
+        )
 
     def _measurement(self, level: MeasuredLevel) -> Measurement:
         """A level's figures, from all of its segments."""
@@ -178,7 +176,8 @@ class SweepRun:
 
         percentiles = self._test.sweep.traffic.percentiles
         found = estimate(level.segments, percentiles, self._rules.confidence)
-        seen = combined(self._seen[level.load].readings)
+        records = self._records[level.load]
+        seen = combined([(record.report.segment.seconds, record.reading) for record in records])
         rate = found.values.get("throughput")
         inferences = None if rate is None else rate.value * level.loaded_s
         plain = {**_server_times(level.reports), **totals(seen, inferences=inferences)}
@@ -189,7 +188,7 @@ class SweepRun:
         missing |= seen.missing
         missing.setdefault("energy_per_inference_j", "there is no throughput to relate energy to")
         notes = [*found.notes, *(note for report in level.reports for note in report.notes)]
-        faults = host.faults(self._seen[level.load].stretches)
+        faults = host.faults((record.before, record.after) for record in records)
         if not all(report.keeps_up for report in level.reports):
             faults = (*faults, _CLIENT_BOUND)
         return Measurement(
@@ -201,20 +200,8 @@ class SweepRun:
             gpus=seen.gpus,
             notes=tuple(dict.fromkeys([*notes, *seen.notes])),
             faults=faults,
+            reused=level.load not in self._live,
         )
-
-
-@contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Python's garbage is collected before the load and not during it."""
-    enabled = gc.isenabled()
-    gc.collect(0)
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _server_times(reports: Sequence[LoadReport]) -> dict[str, float]:

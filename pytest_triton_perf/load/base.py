@@ -72,5 +72,8 @@ class LoadGenerator(Protocol):
             LoadError: as ``run``.
         """
 
+    def go_on(self, traffic: Traffic, measured: "Mapping[Load, Segment]", *, url: str) -> None:
+        """Continue levels of which an earlier session had these segments; after ``warm_up``."""
+
     def describe(self) -> Mapping[str, str]:
         """Name and version, for the environment section of the results."""

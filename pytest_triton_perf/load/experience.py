@@ -56,9 +56,9 @@ class Experience:
             self._recorded[load] = decided
         return self._recorded[load]
 
-    def keep_recording(self, load: Load) -> None:
-        """Decide that the level's requests are recorded, because they were."""
-        self._recorded[load] = True
+    def keep_recording(self, load: Load, recorded: bool) -> None:
+        """Decide whether the level's requests are recorded, because they were or were not."""
+        self._recorded[load] = recorded
 
     def _decide(self, load: Load, size: ExportSize) -> bool | None:
         if size.trouble:

@@ -267,7 +267,7 @@ class PerfAnalyzer:
                 size.bytes_per_inference = len(run.export) / inferences
                 if segment.ended - segment.started < _ABOUT * seconds:
                     continue
-                known.keep_recording(load)
+                known.keep_recording(load, True)
             return _report(segment, report, run, size)
 
     def warm_up(self, traffic: Traffic, load: Load, *, url: str, max_seconds: float) -> None:
@@ -290,6 +290,12 @@ class PerfAnalyzer:
             raise not_measured(traffic, load, url, run)
         elif report := parse_report(run.csv, run.stdout, load):
             known.learn(load, report, percentile=50)  # the first requests are not like the others
+
+    def go_on(self, traffic: Traffic, measured: "Mapping[Load, Segment]", *, url: str) -> None:
+        """Record the requests of a level one by one if they were, as the protocol says."""
+        known = self._experiences[(url, repr(traffic))]
+        for load, segment in measured.items():
+            known.keep_recording(load, not segment.windows)
 
     def _reported(
         self,
@@ -379,9 +385,7 @@ def _windowed(load: Load, report: ParsedReport, run: Run) -> "Segment":
 def _report(segment: "Segment", report: ParsedReport, run: Run, size: ExportSize) -> LoadReport:
     notes = list(report.notes)
     if segment.windows:
-        kilobytes = (size.bytes_per_inference or 0) * segment.batch_size / 1000
-        why = size.trouble or f"each takes {kilobytes:,.0f} kB of perf_analyzer's export"
-        notes.append(f"requests were not recorded one by one: {why}")
+        notes += _why_windows(segment, size)
     elif stalled := _stalled(segment):
         notes.append(stalled)
     if report.decoupled:
@@ -396,6 +400,15 @@ def _report(segment: "Segment", report: ParsedReport, run: Run, size: ExportSize
         keeps_up=report.keeps_up,
         notes=tuple(notes),
     )
+
+
+def _why_windows(segment: "Segment", size: ExportSize) -> list[str]:
+    """Why requests were not recorded; empty where an earlier session found that, and said so."""
+    why = size.trouble
+    if not why and size.bytes_per_inference is not None:
+        kilobytes = size.bytes_per_inference * segment.batch_size / 1000
+        why = f"each takes {kilobytes:,.0f} kB of perf_analyzer's export"
+    return [f"requests were not recorded one by one: {why}"] if why else []
 
 
 def _stalled(segment: "Segment") -> str:

@@ -1,6 +1,8 @@
 """What is told at collection: all of it at once, exit code 4, nothing started."""
 
+import json
 import shutil
+import zlib
 from pathlib import Path
 
 import pytest
@@ -157,6 +159,16 @@ def test_an_option_that_cannot_work_is_a_usage_error(collect, option, message):
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([message + "*"])
     assert "Traceback" not in result.stderr.str()
+
+
+def test_a_journal_of_another_version_is_a_usage_error(collect, pytester):
+    data = json.dumps({"schema": 2}).encode()
+    pytester.mkdir("triton-perf-results").joinpath("resume.journal").write_bytes(
+        b"%08x %b\n" % (zlib.crc32(data), data)
+    )
+    result = collect(sweep("model='add_sub', concurrency=1"), "--triton-perf-resume")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--triton-perf-resume: *resume.journal has schema 2, which *"])
 
 
 def test_collect_only_checks_and_starts_nothing(collect, pytester):

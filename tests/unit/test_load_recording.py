@@ -13,6 +13,7 @@ from test_load_export import export_of, made
 from test_load_parsing import Recorded
 
 from pytest_triton_perf.domain.levels import Load
+from pytest_triton_perf.domain.segments import Segment, Window
 from pytest_triton_perf.errors import LoadError
 from pytest_triton_perf.load.base import LoadReport, Traffic
 from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer
@@ -232,3 +233,28 @@ def test_many_segments_take_little_memory() -> None:
     tracemalloc.stop()
     assert np.all([segment.sent_s.size == 5000 for segment in kept])
     assert bytes_each < 5000 * 16 * 1.1
+
+
+def resumed(load_generator: PerfAnalyzer, segment: Segment) -> LoadReport:
+    """A segment of a level of which an earlier session had another."""
+    traffic, url = Traffic(model="m"), "127.0.0.1:1"
+    load_generator.warm_up(traffic, LOAD, url=url, max_seconds=5)
+    load_generator.go_on(traffic, {LOAD: segment}, url=url)
+    return record(load_generator)
+
+
+def test_a_level_of_an_earlier_session_is_gone_on_with_as_it_was_recorded() -> None:
+    before = record(generator(GOOD)[0]).segment
+    load_generator, runner = generator(GOOD)
+    assert resumed(load_generator, before).segment.sent_s.size
+    assert runner.recorded == [False, True]
+
+
+def test_a_level_of_an_earlier_sessions_windows_goes_on_with_windows() -> None:
+    window = Window(requests=10, seconds=0.1, avg_latency_ms=1.0)
+    before = Segment(started=0.0, ended=0.1, in_flight=2, windows=(window,))
+    load_generator, runner = generator(GOOD)
+    report = resumed(load_generator, before)
+    assert runner.recorded == [False, False]
+    assert len(report.segment.windows) == 1
+    assert report.notes == (), "why is known to the earlier session, which noted it"

@@ -1,6 +1,9 @@
 """What a sweep makes of its segments and of what was seen meanwhile; the server is only a name."""
 
+import time
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.levels import Load
 from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.errors import LoadError, ServerError
+from pytest_triton_perf.journal import Journal
 from pytest_triton_perf.load.base import LoadReport, Traffic
 from pytest_triton_perf.markers import SweepSpec
 from pytest_triton_perf.measuring import Rules
@@ -20,6 +24,7 @@ from pytest_triton_perf.probes.sampler import Sampler
 from pytest_triton_perf.probes.watch import Watch
 from pytest_triton_perf.servers.base import ServerSpec
 from pytest_triton_perf.sweeping import SweepRun
+from pytest_triton_perf.takes import Take
 
 ONE, TWO = Load(concurrency=1), Load(concurrency=2)
 RAM = Reading(cpu_memory_mb=100.0)
@@ -50,6 +55,10 @@ class Generator:
     def __init__(self, **report: Any) -> None:
         self._report = report
         self.made = 0
+        self.gone_on: list[Load] = []
+
+    def go_on(self, traffic: Traffic, measured: Mapping[Load, Any], *, url: str) -> None:
+        self.gone_on += measured
 
     def warm_up(self, traffic: Traffic, load: Load, *, url: str, max_seconds: float) -> None:
         assert url == Server.grpc_url
@@ -68,7 +77,7 @@ class Silent:
 
     def step(self, text: str) -> None: ...
 
-    def finished(self, text: str) -> None: ...
+    def finished(self, text: str, *, reused: bool = False) -> None: ...
 
 
 class Seen(Watch):
@@ -90,6 +99,8 @@ def sweep(
     reading: Reading = RAM,
     server: Server | None = None,
     loads: tuple[Load, ...] = (ONE, TWO),
+    take: Take | None = None,
+    rules: Rules | None = None,
 ) -> SweepRun:
     spec = SweepSpec(
         model="m",
@@ -109,12 +120,13 @@ def sweep(
     run = SweepRun(
         test,
         name="m_config_default",
-        rules=Rules(max_seconds=10),
+        rules=rules or Rules(max_seconds=10),
         generator=generator,
         progress=Silent(),  # type: ignore[arg-type]
     )
+    started: Any = (server or Server(), Seen(reading), {"version": "2.51.0"})
     try:
-        run.measure(server or Server(), Seen(reading))  # type: ignore[arg-type]
+        run.measure(take or Take({"take": ""}), lambda: started)
     except (LoadError, ServerError) as error:
         run.ended_early(error)
     return run
@@ -201,3 +213,101 @@ def test_a_server_that_died_of_the_load_is_named_with_its_last_words() -> None:
     run = sweep(Broken(), Budget.from_keyword("p99_latency_ms", 100), server=server)
     (verdict,) = run.judge()
     assert "m_config_default at concurrency 2: tritonserver was killed by SIGKILL" in verdict.reason
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class Mortal(Generator):
+    """Dies when it is to make a segment after so many."""
+
+    def __init__(self, segments: int) -> None:
+        super().__init__()
+        self._segments = segments
+
+    def run(self, traffic: Traffic, load: Load, **how: Any) -> LoadReport:
+        if self.made == self._segments:
+            raise Killed
+        return super().run(traffic, load, **how)
+
+
+def journaled(folder: Path, generator: Any, *, resume: bool = True, **how: Any) -> SweepRun:
+    """A sweep of a session that has a journal, under two budgets that take several segments."""
+    limits = [
+        Budget.from_keyword("p99_latency_ms", 3.6),
+        Budget.from_keyword("min_throughput", 100),
+    ]
+    journal = Journal(folder / "journal", session="s", resume=resume)
+    return sweep(generator, *limits, take=journal.take("test_it", {}), **how)
+
+
+def resumed_after(folder: Path, segments: int) -> tuple[SweepRun, Generator]:
+    """The sweep that was killed after so many segments, resumed; and who made the rest."""
+    with pytest.raises(Killed):
+        journaled(folder, Mortal(segments), resume=False)
+    rest = Generator()
+    rest.made = segments  # The same segments as would have come.
+    return journaled(folder, rest), rest
+
+
+def test_a_sweep_that_was_killed_anywhere_ends_as_if_it_had_not(tmp_path: Path) -> None:
+    generator = Generator()
+    whole = journaled(tmp_path / "whole", generator, resume=False)
+    assert generator.made > 6
+    for segments in (1, 2, generator.made // 2, generator.made - 1):
+        run, rest = resumed_after(tmp_path / str(segments), segments)
+        assert rest.made == generator.made
+        assert [replace(level.measurement, reused=False) for level in run.sweep] == [
+            level.measurement for level in whole.sweep
+        ]
+        assert run.judge() == whole.judge()
+        assert set(rest.gone_on) == ({ONE} if segments == 1 else {ONE, TWO})
+
+
+def test_a_complete_sweep_is_resumed_without_a_server(tmp_path: Path) -> None:
+    whole = journaled(tmp_path, Generator(), resume=False)
+    before = (tmp_path / "journal").read_bytes()
+    run = journaled(tmp_path, None, server=None)
+    assert [level.measurement.reused for level in run.sweep] == [True, True]
+    assert run.sweep.variant.config == {"max_batch_size": 8}
+    assert run.judge() == whole.judge()
+    assert (tmp_path / "journal").read_bytes() == before
+
+
+def test_only_levels_without_new_load_count_as_reused(tmp_path: Path) -> None:
+    run, _ = resumed_after(tmp_path / "first", 1)
+    assert [level.measurement.reused for level in run.sweep] == [False, False]
+    with pytest.raises(Killed):
+        sweep(Mortal(1), take=Journal(tmp_path / "j", session="s", resume=False).take("t", {}))
+    run = sweep(Generator(), take=Journal(tmp_path / "j", session="s", resume=True).take("t", {}))
+    assert [level.measurement.reused for level in run.sweep] == [True, False]
+
+
+def test_a_sweep_whose_time_was_up_is_not_gone_on_with(tmp_path: Path) -> None:
+    class Slow(Generator):
+        def run(self, traffic: Traffic, load: Load, **how: Any) -> LoadReport:
+            time.sleep(0.3)
+            return super().run(traffic, load, **how)
+
+    rules = Rules(max_seconds=2, floor_seconds=1)
+    limit = Budget.from_keyword("p99_latency_ms", 2.95)  # about what it is: never decided
+    journal = Journal(tmp_path / "j", session="s", resume=False)
+    whole = sweep(Slow(), limit, loads=(ONE,), take=journal.take("t", {}), rules=rules)
+    assert whole.judge()[0].status == "inconclusive"
+    again = Journal(tmp_path / "j", session="s", resume=True).take("t", {})
+    run = sweep(None, limit, loads=(ONE,), take=again, rules=rules)
+    assert run.judge() == whole.judge()
+
+
+def test_other_limits_take_what_was_measured_and_go_on(tmp_path: Path) -> None:
+    first = Generator()
+    take = Journal(tmp_path / "j", session="s", resume=False).take("t", {})
+    sweep(first, take=take)
+    assert first.made == 2
+    rest = Generator()
+    rest.made = 2
+    take = Journal(tmp_path / "j", session="s", resume=True).take("t", {})
+    run = sweep(rest, Budget.from_keyword("p99_latency_ms", 100), take=take)
+    assert run.judge()[0].status == "passed"
+    assert rest.made > 2
