@@ -105,10 +105,9 @@ class Journal:
                 self._takes[sweep].remove(found)
                 if (take := self._resumed(found)) is not None:
                     return take
-        if differences := [difference(found.begin["ingredients"], ingredients) for found in before]:
-            why = min(differences, key=len)  # A search has takes of many configurations.
-            if why:
-                self._again.setdefault(", ".join(why), []).append(sweep)
+        differences = [difference(found.begin["ingredients"], ingredients) for found in before]
+        if why := min(differences, key=len, default=[]):
+            self._again.setdefault(", ".join(why), []).append(sweep)
         begin = {"take": uuid.uuid4().hex, "sweep": sweep, "ingredients": dict(ingredients)}
         return Take(begin, write=self._append)
 

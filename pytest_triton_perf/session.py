@@ -9,6 +9,7 @@ from pytest_triton_perf.collection import PerfTest
 from pytest_triton_perf.domain.names import with_image
 from pytest_triton_perf.domain.results import Run
 from pytest_triton_perf.domain.sweeps import Sweep
+from pytest_triton_perf.domain.variants import readable_id
 from pytest_triton_perf.domain.verdicts import Verdict
 from pytest_triton_perf.errors import TritonPerfError
 from pytest_triton_perf.journal import Journal
@@ -85,7 +86,7 @@ class PerfSession:
         sweeping = self._runs[test.nodeid] = self._sweep_run(test)
         try:
             with self._turn:
-                take = self._journal.take(test.nodeid, self._ingredients(test))
+                take = self._journal.take(_sweep_name(test), self._ingredients(test))
                 if not take.is_new:
                     self._server_only.setdefault(test.server.image, take.server)
                 sweeping.measure(take, lambda: self._started(test.server))
@@ -177,3 +178,9 @@ class PerfSession:
             generator=self._generator,
             progress=self._progress,
         )
+
+
+def _sweep_name(test: PerfTest) -> str:
+    """What the sweep of a test is called in every session: variants are counted in each anew."""
+    variant = readable_id(test.variant.overrides)
+    return test.nodeid if variant in test.nodeid else f"{test.nodeid} ({variant})"
