@@ -7,6 +7,7 @@ environment variables.
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -77,29 +78,41 @@ class Ingredients:
         return ingredients
 
     def _files(self, kind: str, path: Path) -> dict[str, str]:
-        found = sorted(path.rglob("*")) if path.is_dir() else [path]
+        # As the server does, through folders that are links.
+        folders = os.walk(path, followlinks=True)
+        found = [Path(folder, name) for folder, _, names in folders for name in names]
+        if path.is_file():
+            found = [path]
         return {
             f"{kind} {file.relative_to(path.parent)}": self._digest(file)
-            for file in found
-            if not file.is_dir() and "__pycache__" not in file.parts
+            for file in sorted(found)
+            if "__pycache__" not in file.parts
         }
 
     def _digest(self, file: Path) -> str:
         """The digest of a file's content; one that changed in this session is like no other."""
-        if not file.exists():  # A link to what only the container has.
-            return _short(str(file.readlink()))
+        if not file.is_file():  # A link to what only the container has; a socket.
+            return str(file.readlink()) if file.is_symlink() else "no file"
         stat = file.stat()
         state = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
         if self._digests.get(file, ((), ""))[0] != state:
-            content = hashlib.sha256()
-            with file.open("rb") as opened:
-                while chunk := opened.read(1 << 20):
-                    content.update(chunk)
-            self._digests[file] = (state, _DIGEST + content.hexdigest())
+            self._digests[file] = (state, _content(file) or f"not readable, {state}")
         now = self._digests[file][1]
         # A server that serves the model already goes on with the content of before.
         first = self._first.setdefault(file, now)
         return now if first == now else f"{now}, changed while the session ran"
+
+
+def _content(file: Path) -> str:
+    """The digest of a file; empty where we may not read it, which the server may all the same."""
+    content = hashlib.sha256()
+    try:
+        with file.open("rb") as opened:
+            while chunk := opened.read(1 << 20):
+                content.update(chunk)
+    except PermissionError:
+        return ""
+    return _DIGEST + content.hexdigest()
 
 
 def difference(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -155,6 +155,15 @@ def test_weights_behind_a_link_count_by_content(repository: Path, tmp_path: Path
     assert difference(before, found(perf_test(repository))) == ["model file m/weights changed"]
 
 
+def test_a_version_that_is_a_linked_folder_counts(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "weights").write_bytes(b"1")
+    (repository / "m" / "2").symlink_to(tmp_path / "elsewhere")
+    before = found(perf_test(repository))
+    (tmp_path / "elsewhere" / "weights").write_bytes(b"2")
+    assert difference(before, found(perf_test(repository))) == ["model file m/2/weights changed"]
+
+
 def test_models_that_are_served_with_it_count(repository: Path) -> None:
     config = {"ensemble_scheduling": {"step": [{"model_name": "inner"}]}}
     test = perf_test(repository)
