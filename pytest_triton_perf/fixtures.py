@@ -82,8 +82,8 @@ def compose(
         "--triton-gpus": settings.gpus,
         "--triton-shm-size": settings.shm_size,
         "--triton-mount": settings.mounts,
-        "--triton-env": settings.container_env,
     }
+    secret = {"--triton-env": settings.container_env}
     return PerfSession(
         launcher=launcher,
         generator=generator,
@@ -95,7 +95,7 @@ def compose(
             confidence=settings.confidence,
         ),
         journal=journal,
-        ingredients=Ingredients(launcher, environment, told).of,
+        ingredients=Ingredients(launcher, environment, told, secret=secret).of,
         environment=environment,
         images=images,
         progress=progress,

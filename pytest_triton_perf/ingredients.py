@@ -28,11 +28,16 @@ class Ingredients:
     """Finds the ingredients of sweeps.
 
     ``environment`` is that of the results, ``settings`` are what the session was told about its
-    servers, by name.
+    servers, by name; those in ``secret`` are kept as digests only.
     """
 
     def __init__(
-        self, launcher: Launcher, environment: Mapping[str, Any], settings: Mapping[str, Any]
+        self,
+        launcher: Launcher,
+        environment: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        *,
+        secret: Mapping[str, Any],
     ) -> None:
         self._launcher = launcher
         generator = environment["load_generator"]
@@ -44,6 +49,7 @@ class Ingredients:
             "the GPU driver": environment["driver"],
             "perf_analyzer": [generator[key] for key in ("version", "path") if key in generator],
             **settings,
+            **{name: _digest(_text(value)) for name, value in secret.items()},
         }
         self._digests: dict[Path, tuple[tuple[int, ...], str]] = {}
         self._first: dict[Path, str] = {}
@@ -135,8 +141,16 @@ def difference(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
-    return text if len(text) <= _SHOWN else _DIGEST + hashlib.sha256(text.encode()).hexdigest()
+    text = _text(value)
+    return text if len(text) <= _SHOWN or text.startswith(_DIGEST) else _digest(text)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+
+
+def _digest(text: str) -> str:
+    return _DIGEST + hashlib.sha256(text.encode()).hexdigest()
 
 
 def _folders(repository: Path, test: PerfTest) -> Iterator[Path]:

@@ -69,10 +69,12 @@ def found(
     environment: Mapping[str, Any] = ENVIRONMENT,
     identity: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
+    token: str = "hunter2",
 ) -> dict[str, str]:
     launcher: Any = Launcher(identity or {"tritonserver": "2.51.0"})
     told = settings or {"--triton-gpus": "all"}
-    ingredients = Ingredients(launcher, environment, told).of(test)
+    secret = {"--triton-env": {"TOKEN": token}}
+    ingredients = Ingredients(launcher, environment, told, secret=secret).of(test)
     assert ingredients is not None
     return ingredients
 
@@ -80,7 +82,7 @@ def found(
 def test_all_of_them_are_named(repository: Path) -> None:
     assert list(found(perf_test(repository))) == [
         *("the plugin", "the operating system", "the CPU", "the GPUs", "the GPU driver"),
-        *("perf_analyzer", "--triton-gpus", "tritonserver", "the model's config"),
+        *("perf_analyzer", "--triton-gpus", "--triton-env", "tritonserver", "the model's config"),
         *("the server's arguments", "the requests", "model file m/1/model.py"),
     ]
 
@@ -105,6 +107,12 @@ def test_each_of_the_session_counts(repository: Path, changed: dict[str, Any], w
     test = perf_test(repository)
     (why,) = difference(found(test), found(test, **changed))
     assert words in why
+
+
+def test_a_secret_counts_and_is_not_told(repository: Path) -> None:
+    before, now = (found(perf_test(repository), token=token) for token in ("hunter2", "hunter3"))
+    assert difference(before, now) == ["--triton-env changed"]
+    assert "hunter" not in str([before, now])
 
 
 def test_each_of_the_test_counts(repository: Path) -> None:
@@ -193,19 +201,19 @@ def test_input_data_counts_by_content(repository: Path, tmp_path: Path) -> None:
 def test_a_file_that_changes_while_the_session_runs_is_like_no_other(repository: Path) -> None:
     file = repository / "m" / "1" / "model.py"
     launcher: Any = Launcher({})
-    ingredients = Ingredients(launcher, ENVIRONMENT, {})
+    ingredients = Ingredients(launcher, ENVIRONMENT, {}, secret={})
     test = perf_test(repository)
     first = ingredients.of(test)
     file.write_text("# changed, while the server serves the old one")
     during = ingredients.of(test)
-    later = Ingredients(launcher, ENVIRONMENT, {}).of(test)
+    later = Ingredients(launcher, ENVIRONMENT, {}, secret={}).of(test)
     assert during not in (first, later)
     assert first != later
 
 
 def test_of_a_remote_server_they_are_not_known() -> None:
     launcher: Any = Launcher(None)
-    assert Ingredients(launcher, ENVIRONMENT, {}).of(perf_test(None)) is None
+    assert Ingredients(launcher, ENVIRONMENT, {}, secret={}).of(perf_test(None)) is None
 
 
 def test_of_many_differences_three_are_named() -> None:
