@@ -23,6 +23,8 @@ class ModelItem(pytest.Item):
 
     def __init__(
         self,
+        name: str,
+        parent: pytest.Collector,
         *,
         line: int,
         overrides: Overrides,
@@ -30,7 +32,8 @@ class ModelItem(pytest.Item):
         problems: tuple[str, ...],
         **more: Any,
     ) -> None:
-        super().__init__(**more)
+        # Of an id that is text, pytest takes what is in brackets for parameters, as --lf does.
+        super().__init__(name, parent, nodeid=f"{parent.nodeid}::{name}", **more)
         self.line = line
         self.overrides = overrides
         self.repository = repository

@@ -1,6 +1,8 @@
 """Config files as pytest collects them: ids, selections, and one usage error for all mistakes."""
 
+import json
 import shutil
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -229,3 +231,26 @@ def test_the_repository_of_the_command_line_stands_before_the_files(pytester, wr
     assert collected(pytester, "--triton-perf", "--triton-model-repository=third") == IDS
     (pytester.path / "model_repository").rename(pytester.path / "elsewhere")
     assert collected(pytester, "--triton-perf") == IDS
+
+
+def test_last_failed_runs_only_the_model_that_failed(pytester, write):
+    write(CONFIG)
+    pytester.makepyfile(test_own="def test_own(): pass")
+    cache = pytester.path / ".pytest_cache" / "v" / "cache" / "lastfailed"
+    cache.parent.mkdir(parents=True)
+    cache.write_text(json.dumps({IDS[1]: True}))
+    result = pytester.runpytest("--collect-only", "-q", "--triton-perf", "--lf")
+    assert ids(result) == [IDS[1]]
+
+
+def test_workers_of_xdist_collect_a_named_file_once(pytester, write):
+    write(CONFIG, "analyzer.yaml")
+    result = pytester.runpytest_subprocess("-n1", "--triton-perf-config=analyzer.yaml")
+    result.assert_outcomes(skipped=3)
+
+
+def test_junit_has_the_item_with_its_file(pytester, write):
+    write(CONFIG)
+    pytester.runpytest("--junitxml=junit.xml")
+    cases = ET.parse(pytester.path / "junit.xml").iter("testcase")
+    assert [case.get("name") for case in cases] == [name.partition("::")[2] for name in IDS]
