@@ -17,6 +17,7 @@ concurrency: 1,2
 constraints:
   perf_latency_p99: {max: 100}
 """
+MODEL = "profile_models: [add_sub]\n"
 IDS = [
     "it.triton-perf.yaml::add_sub[max_batch_size=4]",
     "it.triton-perf.yaml::add_sub[max_batch_size=8]",
@@ -116,7 +117,7 @@ def test_a_mistake_of_a_model_that_is_not_selected_is_not_told(pytester, write):
             "4: othr: model 'othr' is not in * (did you mean 'other'*",
         ),
         (
-            "profile_models: [add_sub]\nconcurrency: 1\nconstraints: {gpu_used_memory: {max: 5}}",
+            MODEL + "concurrency: 1\nconstraints: {gpu_used_memory: {max: 5}}",
             "1: add_sub: max_gpu_memory_mb cannot be measured: --triton-gpus=none",
         ),
         (
@@ -124,11 +125,11 @@ def test_a_mistake_of_a_model_that_is_not_selected_is_not_told(pytester, write):
             "2: add_sub: model 'add_sub': max_batch_size: 'many' cannot be used: *",
         ),
         (
-            "profile_models: [add_sub]\nconcurrency: 1\nperf_analyzer_flags: {input-data: gone}",
+            MODEL + "concurrency: 1\nperf_analyzer_flags: {input-data: gone}",
             "1: add_sub: perf_sweep: input_data: there is no file or directory */gone",
         ),
         (
-            "profile_models: [add_sub]\nconcurrency: 1\nmodel_repository: elsewhere",
+            f"{MODEL}concurrency: 1\nmodel_repository: elsewhere",
             "1: add_sub: model repository */elsewhere does not exist; *",
         ),
     ],
@@ -254,3 +255,24 @@ def test_junit_has_the_item_with_its_file(pytester, write):
     pytester.runpytest("--junitxml=junit.xml")
     cases = ET.parse(pytester.path / "junit.xml").iter("testcase")
     assert [case.get("name") for case in cases] == [name.partition("::")[2] for name in IDS]
+
+
+def test_a_search_is_a_marker_of_its_item(pytester, write):
+    write(f"{MODEL}run_config_search_mode: quick\nrun_config_search_max_instance_count: 3\n")
+    (item,) = pytester.inline_genitems()[0]
+    assert item.get_closest_marker("perf_sweep").kwargs["variants"] == "search"
+    search = item.get_closest_marker("perf_search")
+    assert search.kwargs == {"mode": "quick", "max_instance_count": 3}
+
+
+def test_what_an_item_measures_is_in_its_markers(pytester, write):
+    write(f"{MODEL}concurrency: 1,2\nconstraints: {{perf_throughput: {{min: 5}}}}\n")
+    (item,) = pytester.inline_genitems()[0]
+    assert item.get_closest_marker("perf_sweep").kwargs == {
+        "model": "add_sub",
+        "batch_size": [1],
+        "concurrency": [1, 2],
+        "percentiles": [50, 90, 95, 99],
+    }
+    assert item.get_closest_marker("perf_budget").kwargs == {"min_throughput": 5}
+    assert item.get_closest_marker("perf_search") is None
