@@ -3,7 +3,6 @@
 Reading and checking them is in ``settings``, which a run without ``--triton-perf`` never imports.
 """
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -20,8 +19,6 @@ MARKERS = (
 REPORTS = ("csv", "plots", "html", "pdf", "md", "json")
 
 CONFIG_SUFFIX = ".triton-perf.yaml"
-CONFIG_FILE: pytest.StashKey[Path] = pytest.StashKey()
-"""Of a config: the file that ``--triton-perf-config`` names."""
 
 DEFAULT_IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
 

@@ -23,9 +23,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for marker in options.MARKERS:
         config.addinivalue_line("markers", marker)
     if config.getoption("triton_perf_config") or config.getini("triton_perf_config"):
-        from pytest_triton_perf.analyzer.collect import add_named_file
+        from pytest_triton_perf.analyzer.collect import NamedFile
 
-        add_named_file(config)
+        config.pluginmanager.register(NamedFile.of(config), "triton-perf-config")
     if options.is_enabled(config):
         from pytest_triton_perf.lifecycle import Lifecycle
 
@@ -33,8 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    named = parent.config.stash.get(options.CONFIG_FILE, None)
-    if file_path.name.endswith(options.CONFIG_SUFFIX) or file_path == named:
+    if file_path.name.endswith(options.CONFIG_SUFFIX):
         from pytest_triton_perf.analyzer.collect import ConfigFile
 
         return ConfigFile.from_parent(parent, path=file_path)

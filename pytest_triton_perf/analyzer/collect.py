@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from pytest_triton_perf.domain.variants import Overrides
 from pytest_triton_perf.errors import UnusedKeysWarning, UsageError
 from pytest_triton_perf.fixtures import PERF_SESSION, told_without_traceback
-from pytest_triton_perf.options import CONFIG_FILE, is_enabled
+from pytest_triton_perf.options import CONFIG_SUFFIX, is_enabled
 
 
 class ModelItem(pytest.Item):
@@ -90,26 +90,61 @@ class ConfigFile(pytest.File):
             warnings.warn_explicit(text, UnusedKeysWarning, str(self.path), lineno=1)
 
 
-def add_named_file(config: pytest.Config) -> None:
-    """Have pytest collect the file that ``--triton-perf-config`` or its ini key names.
+class NamedFile:
+    """Hooks that collect the file of ``--triton-perf-config``, whatever its name is.
 
-    Of an ini file, it is collected where the command line names no tests, as ``testpaths`` are.
-
-    Raises:
-        pytest.UsageError: there is not exactly one, or no such file.
+    ``by_itself`` says that pytest is to collect it beside the tests that it was told to collect;
+    else it is collected where pytest comes across it.
     """
-    typed = config.getoption("triton_perf_config")
-    given = typed or config.getini("triton_perf_config")
-    if len(given) > 1:
-        raise pytest.UsageError(
-            f"--triton-perf-config is given {len(given)} times; one file can hold many models, and "
-            "files named *.triton-perf.yaml are collected by themselves"
-        )
-    home = config.inipath.parent if config.inipath and not typed else config.invocation_params.dir
-    file = Path(os.path.normpath(home / Path(given[0]).expanduser()))
-    if not file.is_file():
-        raise pytest.UsageError(f"--triton-perf-config: there is no file {file}")
-    config.stash[CONFIG_FILE] = file
-    named = [config.invocation_params.dir / arg.partition("::")[0] for arg in config.args]
-    if (typed or config.args_source != config.ArgsSource.ARGS) and file not in named:
-        config.args.append(str(file))
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> "NamedFile":
+        """The file that the option names, or its ini key.
+
+        Of an ini file, it is for runs whose command line names no tests, as ``testpaths`` are.
+
+        Raises:
+            pytest.UsageError: there is not exactly one, or no such file.
+        """
+        typed = config.getoption("triton_perf_config")
+        given = typed or config.getini("triton_perf_config")
+        if len(given) > 1:
+            raise pytest.UsageError(
+                f"--triton-perf-config is given {len(given)} times; one file can hold many models, "
+                "and files named *.triton-perf.yaml are collected by themselves"
+            )
+        here = config.invocation_params.dir
+        home = config.inipath.parent if config.inipath and not typed else here
+        file = Path(os.path.normpath(home / Path(given[0]).expanduser()))
+        if not file.is_file():
+            raise pytest.UsageError(f"--triton-perf-config: there is no file {file}")
+        among_tests = file in (here / arg.partition("::")[0] for arg in config.args)
+        for_this_run = typed or config.args_source != config.ArgsSource.ARGS
+        return cls(file, by_itself=bool(for_this_run) and not among_tests)
+
+    def __init__(self, file: Path, *, by_itself: bool) -> None:
+        self._file = file
+        self._by_itself = by_itself
+
+    def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
+        """Pass by the file where it is collected by itself."""
+        return True if self._by_itself and collection_path == self._file else None
+
+    def pytest_collect_file(
+        self, file_path: Path, parent: pytest.Collector
+    ) -> pytest.Collector | None:
+        """Collect the file where its name does not say what it is."""
+        if file_path != self._file or file_path.name.endswith(CONFIG_SUFFIX):
+            return None
+        return ConfigFile.from_parent(parent, path=file_path)
+
+    # As an argument beside a folder that it is in, pytest would leave out one or the other.
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """Add the file to what the session collects."""
+        report = yield
+        if self._by_itself and isinstance(collector, pytest.Session):
+            report.result.append(ConfigFile.from_parent(collector, path=self._file))
+        return report

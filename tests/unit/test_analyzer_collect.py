@@ -188,6 +188,17 @@ def test_a_named_file_is_collected_with_the_tests(pytester, write, args):
     ]
 
 
+def test_a_named_file_may_lie_in_a_folder_that_pytest_passes_by(pytester, write):
+    (pytester.path / ".ci").mkdir()
+    pytester.makepyfile(test_own="def test_own(): pass")
+    write(f"{CONFIG}model_repository: ../model_repository\n", ".ci/analyzer.yaml")
+    found = collected(pytester, "--triton-perf", "--triton-perf-config=.ci/analyzer.yaml")
+    ours = [name.replace("it.triton-perf", ".ci/analyzer") for name in IDS]
+    assert found == ["test_own.py::test_own", *ours]
+    asked = ".ci/analyzer.yaml::other"
+    assert collected(pytester, "--triton-perf-config=.ci/analyzer.yaml", asked) == [asked]
+
+
 def test_a_named_file_may_lie_outside_the_rootdir(pytester, write, tmp_path):
     outside = tmp_path / "elsewhere" / "config.yaml"
     outside.parent.mkdir()
@@ -276,3 +287,14 @@ def test_what_an_item_measures_is_in_its_markers(pytester, write):
     }
     assert item.get_closest_marker("perf_budget").kwargs == {"min_throughput": 5}
     assert item.get_closest_marker("perf_search") is None
+
+
+def test_last_failed_finds_a_named_file_again(pytester, write):
+    write(CONFIG, "analyzer.yaml")
+    cache = pytester.path / ".pytest_cache" / "v" / "cache" / "lastfailed"
+    cache.parent.mkdir(parents=True)
+    cache.write_text(json.dumps({"analyzer.yaml::other": True}))
+    result = pytester.runpytest(
+        "--collect-only", "-q", "--lf", "--triton-perf-config=analyzer.yaml"
+    )
+    assert ids(result) == ["analyzer.yaml::other"]
