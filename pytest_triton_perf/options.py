@@ -134,8 +134,6 @@ OPTIONS = (
         repeatable=True,
         shown_default="none",
     ),
-    Option("--triton-perf-output", "where results go", "triton-perf-results", metavar="DIR"),
-    Option("--triton-perf-report", f"which of {', '.join(REPORTS)}", "all", metavar="LIST"),
     Option(
         "--triton-perf-config",
         "a profile config of Model Analyzer: each of its models is a test",
@@ -143,6 +141,8 @@ OPTIONS = (
         repeatable=True,
         shown_default="files named *.triton-perf.yaml are collected in any case",
     ),
+    Option("--triton-perf-output", "where results go", "triton-perf-results", metavar="DIR"),
+    Option("--triton-perf-report", f"which of {', '.join(REPORTS)}", "all", metavar="LIST"),
     Option("--triton-perf-max-seconds", "measuring time one sweep may use", "120", metavar="S"),
     Option(
         "--triton-perf-floor-seconds",
