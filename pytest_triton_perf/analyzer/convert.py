@@ -46,7 +46,7 @@ def convert(root: Value) -> Config:
     used = {key for model in models for key in model.used}
     for key in ("objectives", *keys.BOUNDS):
         if key in given and key not in used:
-            unused[key] = "no model of the file is searched for its best configuration"
+            unused[key] = keys.NO_SEARCH
     return Config(
         tests=tuple(
             replace(test, problems=(*dict.fromkeys([*problems.found, *test.problems]),))

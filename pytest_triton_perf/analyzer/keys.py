@@ -44,6 +44,7 @@ BOUNDS = {
     for end in ("min", "max")
 }
 """Key of a file -> bound of a search."""
+NO_SEARCH = "nothing is searched for the best configuration"
 
 _OPTION = {
     "checkpoint_directory": "results.json has every measurement",

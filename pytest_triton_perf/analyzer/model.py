@@ -72,6 +72,8 @@ class Model:
         attempt = self._problems.attempt
         loads = attempt(self._listed_loads)
         search = attempt(self._search, loads)
+        if search is None and "objectives" in self._section:
+            self.unused[f"objectives of {self._name}"] = keys.NO_SEARCH
         sweep = {
             "model": self._name,
             "batch_size": attempt(self._batch_sizes),

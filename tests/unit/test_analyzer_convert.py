@@ -567,7 +567,9 @@ def test_what_has_no_meaning_here_is_named_with_what_to_use_instead():
         "run_config_search_max_instance_count",
     ]
     assert found.unused["export_path"] == "use --triton-perf-output"
-    assert found.unused["objectives"].startswith("no model of the file is searched")
+    assert found.unused["objectives"] == "nothing is searched for the best configuration"
+    of_a_model = config(model("objectives: [perf_throughput]"))
+    assert of_a_model.unused == {"objectives of a": found.unused["objectives"]}
 
 
 def test_every_problem_of_the_file_and_of_a_model_is_told_at_once():
