@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_triton_perf.analyzer.collect import ModelItem
 from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.variants import Overrides, Variant, VariantNames, readable_id
 from pytest_triton_perf.errors import UsageError
@@ -98,7 +99,10 @@ def prepare(
     resolver = _Resolver(settings, can_measure)
     problems: dict[str, None] = {}
     for item in items:
-        if not isinstance(item, pytest.Function):
+        if not isinstance(item, pytest.Function | ModelItem):
+            continue
+        if isinstance(item, ModelItem) and item.problems:
+            problems |= dict.fromkeys(item.problems)
             continue
         mark = item.get_closest_marker("perf_sweep")
         if mark is None:
@@ -108,7 +112,8 @@ def prepare(
         try:
             item.stash[PERF_TEST] = resolver.resolve(item, mark)
         except UsageError as error:
-            where = f"{item.location[0]}:{(item.location[1] or 0) + 1}: {item.originalname}"
+            name = item.name if isinstance(item, ModelItem) else item.originalname
+            where = f"{item.location[0]}:{(item.location[1] or 0) + 1}: {name}"
             problems |= dict.fromkeys(f"{where}: {line}" for line in str(error).splitlines())
     if problems:
         raise UsageError("\n".join(problems))
@@ -149,7 +154,7 @@ class _Resolver:
         self._names = VariantNames()
         self._configs: dict[tuple[Path, str], Mapping[str, Any] | None] = {}
 
-    def resolve(self, item: pytest.Function, mark: pytest.Mark) -> PerfTest:
+    def resolve(self, item: pytest.Function | ModelItem, mark: pytest.Mark) -> PerfTest:
         from pytest_triton_perf.servers.model_config import dynamic_inputs
 
         # Decorators apply from the bottom up; people read them from the top down.
@@ -172,7 +177,7 @@ class _Resolver:
             config = self._config(repository, spec.model)
         else:
             spec = _for_remote(spec, self._settings.remote)
-        overrides: Overrides = item.callspec.params[VARIANT_FIXTURE]  # type: ignore[assignment]
+        overrides = _overrides(item)
         variant = self._variant(repository, spec.model, config, overrides)
         shapes, data = spec.traffic.shapes or {}, spec.traffic.input_data
         problems += [
@@ -192,8 +197,10 @@ class _Resolver:
             nodeid=item.nodeid, sweep=spec, budgets=budgets, variant=variant, server=server
         )
 
-    def _image(self, item: pytest.Function) -> str | None:
+    def _image(self, item: pytest.Function | ModelItem) -> str | None:
         """The image of the item's server, which must be known before any is started."""
+        if isinstance(item, ModelItem):
+            return self._settings.image
         given = image_given(item)
         if given is None:
             # The first is the plugin's own, the last the one that the item uses.
@@ -216,9 +223,11 @@ class _Resolver:
             )
         return given
 
-    def _repository(self, item: pytest.Function) -> Path:
+    def _repository(self, item: pytest.Function | ModelItem) -> Path:
         if self._settings.model_repository is not None:
             return self._settings.model_repository.resolve()
+        if isinstance(item, ModelItem) and item.repository is not None:
+            return item.repository.resolve()
         candidates = [
             item.path.parent / "model_repository",
             item.config.rootpath / "model_repository",
@@ -256,6 +265,14 @@ class _Resolver:
         return Variant(
             model=model, name=name, overrides=overrides, config={} if config is None else changed
         )
+
+
+def _overrides(item: pytest.Function | ModelItem) -> Overrides:
+    """What the item's variant changes."""
+    if isinstance(item, ModelItem):
+        return item.overrides
+    overrides: Overrides = item.callspec.params[VARIANT_FIXTURE]  # type: ignore[assignment]
+    return overrides
 
 
 def _for_remote(spec: SweepSpec, remote: "Remote") -> SweepSpec:

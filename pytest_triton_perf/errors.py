@@ -32,5 +32,9 @@ class InconclusiveWarning(UserWarning):
     """A budget that could not be decided, where ``--triton-perf-inconclusive=warn``."""
 
 
+class UnusedKeysWarning(UserWarning):
+    """Keys of a config file of Model Analyzer that have no meaning here."""
+
+
 class SweepError(TritonPerfError):
     """A test asked its sweep for a level or a metric that it does not hold."""

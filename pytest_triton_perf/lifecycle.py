@@ -236,7 +236,7 @@ class Lifecycle:
             except UsageError as error:  # The verdicts are still told.
                 self._problems = [str(error)]
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+    def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:
         if self._run is not None:
             from pytest_triton_perf.reports.terminal import write_summary
 

@@ -12,9 +12,13 @@ MARKERS = (
     "Triton at several load levels, one test per variant of its config (needs --triton-perf)",
     "perf_budget(**limits, at): a limit that the test's sweep must keep, such as "
     "p99_latency_ms=25 or min_throughput=800",
+    "perf_search(objective, mode, parameters, ...): what a test with perf_sweep(variants='search') "
+    "looks for, in which configurations of the model, and how",
 )
 
 REPORTS = ("csv", "plots", "html", "pdf", "md", "json")
+
+CONFIG_SUFFIX = ".triton-perf.yaml"
 
 DEFAULT_IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
 
@@ -130,6 +134,13 @@ OPTIONS = (
         metavar="ARG",
         repeatable=True,
         shown_default="none",
+    ),
+    Option(
+        "--triton-perf-config",
+        "a profile config of Model Analyzer: each of its models is a test",
+        metavar="FILE",
+        repeatable=True,
+        shown_default="files named *.triton-perf.yaml are collected in any case",
     ),
     Option("--triton-perf-output", "where results go", "triton-perf-results", metavar="DIR"),
     Option("--triton-perf-report", f"which of {', '.join(REPORTS)}", "all", metavar="LIST"),

@@ -4,6 +4,7 @@ Without ``--triton-perf`` only this module, the options and the fixtures are imp
 ``lifecycle`` brings the hooks of a session that measures.
 """
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,10 +22,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for marker in options.MARKERS:
         config.addinivalue_line("markers", marker)
+    if config.getoption("triton_perf_config") or config.getini("triton_perf_config"):
+        from pytest_triton_perf.analyzer.collect import NamedFile
+
+        config.pluginmanager.register(NamedFile.of(config), "triton-perf-config")
     if options.is_enabled(config):
         from pytest_triton_perf.lifecycle import Lifecycle
 
         config.pluginmanager.register(Lifecycle.of(config), "triton-perf-lifecycle")
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    if file_path.name.endswith(options.CONFIG_SUFFIX):
+        from pytest_triton_perf.analyzer.collect import ConfigFile
+
+        return ConfigFile.from_parent(parent, path=file_path)
+    return None
 
 
 def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> None:

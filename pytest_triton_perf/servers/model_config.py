@@ -71,7 +71,7 @@ def apply_overrides(model: str, config: Mapping[str, Any], overrides: Overrides)
 
     changed: Config = copy.deepcopy(dict(config))
     for path, value in overrides.items():
-        _replace(changed, _message().DESCRIPTOR, _segments(path), value, f"model {model!r}: {path}")
+        _replace(changed, config_type(), _segments(path), value, f"model {model!r}: {path}")
         try:
             changed = to_dict(json_format.ParseDict(changed, _message()))
         except json_format.ParseError as error:
@@ -152,6 +152,22 @@ def dynamic_inputs(config: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def config_type() -> Any:
+    """The descriptor of a model config: its ``fields_by_name`` are what can be set."""
+    return _message().DESCRIPTOR
+
+
+def is_repeated(field: Any) -> bool:
+    """Whether a field holds a list or a map."""
+    # In every version of protobuf: its label is gone from the newest.
+    return bool(field.default_value == [])
+
+
+def is_map(field: Any) -> bool:
+    """Whether a field is a map."""
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
+
+
 def _message() -> Any:
     return import_quietly("tritonclient.grpc.model_config_pb2").ModelConfig()
 
@@ -171,10 +187,10 @@ def _replace(node: Config, descriptor: Any, segments: list[str], value: Any, whe
             f"its fields are {listed(fields)}"
         )
     message = field.message_type
-    if message is not None and message.GetOptions().map_entry and rest:
+    if is_map(field) and rest:
         node, (name, *rest) = node.setdefault(name, {}), rest
         message = message.fields_by_name["value"].message_type
-    elif rest and field.default_value == []:  # In every version of protobuf: it is repeated.
+    elif rest and is_repeated(field):
         _replace_elements(node.setdefault(name, []), message, rest, value, where)
         return
     if rest and message is None:

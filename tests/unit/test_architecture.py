@@ -74,3 +74,9 @@ def test_ci_runs_the_readme_command() -> None:
     lines = (REPOSITORY / ".ci" / "run").read_text("utf-8").splitlines()
     (command,) = [line for line in lines if ".[embedded,test]" in line]
     assert command in (REPOSITORY / "README.md").read_text("utf-8").splitlines()
+
+
+def test_of_config_files_only_their_items_know_pytest() -> None:
+    for file, name in sources("analyzer"):
+        if file != "analyzer/collect.py":
+            assert name.split(".")[0] not in ("pytest", "_pytest"), f"{file} imports {name}"

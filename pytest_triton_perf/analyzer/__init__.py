@@ -1,0 +1,1 @@
+"""Model Analyzer's config files, as tests."""
