@@ -23,11 +23,12 @@ _TIMED_OUT = (124, 128 + signal.SIGKILL)  # exit codes of timeout(1)
 
 # Has the kernel end perf_analyzer when the thread that started it is gone. A preexec_fn would
 # do the same by a true fork of a process with threads, the sampler's and gRPC's: not safe.
+# "posix" is the built-in half of "os": to import that, and "signal", took a third of the time.
 _DIE_WITH_PARENT = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
+import ctypes, posix, sys
+ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+if posix.getppid() == int(sys.argv[1]):
+    posix.execv(sys.argv[2], sys.argv[2:])
 """
 
 

@@ -157,6 +157,7 @@ class DockerServer(TritonServer):
         )
         self._pid: int | None = None
         self._final_log: str | None = None
+        self._ending = False
 
     def launch(self, seconds: float) -> None:
         """Start the containers and wait until Triton is ready; the caller stops it on any error.
@@ -235,9 +236,10 @@ class DockerServer(TritonServer):
 
     def begin_stop(self) -> None:
         """Ask Triton to end, and return at once."""
+        if self._final_log is None and not self._ending:
+            self._ending = True
+            self._container.signal(self._end_signal(self._spec.server_args).name)
         super().begin_stop()
-        if self._final_log is None:
-            self._container.signal("SIGTERM")
 
     def stop(self) -> None:
         """End the server within ten seconds, and remove its containers; safe to call twice.

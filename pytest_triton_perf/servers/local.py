@@ -98,6 +98,7 @@ class LocalServer(TritonServer):
         self._repository = spec.repository.absolute()
         self._models = self._workdir / "models"
         self._final_log: str | None = None
+        self._ending = False
         self._process: subprocess.Popen[bytes] | None = None
         self._warden: subprocess.Popen[bytes] | None = None
 
@@ -174,10 +175,11 @@ class LocalServer(TritonServer):
         return text.replace(str(self._models), str(self._repository))
 
     def begin_stop(self) -> None:
-        """Ask the server to end, and return at once: ending takes Triton two to four seconds."""
+        """Ask the server to end, and return at once: ending may take Triton some seconds."""
+        if self._process is not None and self.alive() and not self._ending:
+            self._ending = True
+            self._process.send_signal(self._end_signal(self._server_args))
         super().begin_stop()
-        if self._process is not None and self.alive():
-            self._process.terminate()
 
     def stop(self) -> None:
         """End the server within ten seconds, with all that it left behind; safe to call twice."""
