@@ -271,7 +271,7 @@ class PerfAnalyzer:
             return _report(segment, report, run, size)
 
     def warm_up(self, traffic: Traffic, load: Load, *, url: str, max_seconds: float) -> None:
-        """Send requests that nobody measures, for about half a second.
+        """Send requests that nobody measures, for a few windows.
 
         What was learnt about this traffic before is forgotten: the model is a new one.
 
