@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -23,12 +23,15 @@ _TIMED_OUT = (124, 128 + signal.SIGKILL)  # exit codes of timeout(1)
 
 # Has the kernel end perf_analyzer when the thread that started it is gone. A preexec_fn would
 # do the same by a true fork of a process with threads, the sampler's and gRPC's: not safe.
+# It also keeps it on the CPUs that it is to have.
 # "posix" is the built-in half of "os": to import that, and "signal", took a third of the time.
 _DIE_WITH_PARENT = """
 import ctypes, posix, sys
 ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+if cpus := sys.argv[2]:
+    posix.sched_setaffinity(0, map(int, cpus.split(",")))
 if posix.getppid() == int(sys.argv[1]):
-    posix.execv(sys.argv[2], sys.argv[2:])
+    posix.execv(sys.argv[3], sys.argv[3:])
 """
 
 
@@ -92,10 +95,14 @@ class Runner(Protocol):
 
 
 class LocalRunner:
-    """Runs a binary of this machine, each time in a folder of its own."""
+    """Runs a binary of this machine, each time in a folder of its own.
 
-    def __init__(self, binary: PerfAnalyzerBinary) -> None:
+    ``cpus`` are the CPUs that it runs on, empty where these are all that we may use.
+    """
+
+    def __init__(self, binary: PerfAnalyzerBinary, *, cpus: Collection[int] = ()) -> None:
         self._binary = binary
+        self._cpus = ",".join(map(str, cpus))
 
     def describe(self) -> Mapping[str, str]:
         """Version, path and origin."""
@@ -112,7 +119,7 @@ class LocalRunner:
     def run(self, args: Sequence[str], *, url: str, seconds: float) -> Run:
         """Run the binary once, as :class:`Runner` says; it dies with this process."""
         command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())]
-        command += [str(self._binary.path.absolute()), *args]
+        command += [self._cpus, str(self._binary.path.absolute()), *args]
         with tempfile.TemporaryDirectory(prefix="triton-perf-load-") as name:
             folder = Path(name)
             out, err = folder / "stdout", folder / "stderr"

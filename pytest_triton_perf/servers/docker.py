@@ -6,9 +6,11 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pytest_triton_perf.domain.cpus import CpuSplit, cpu_list
 from pytest_triton_perf.errors import LoadError, ServerError
 from pytest_triton_perf.servers import engine, warden
 from pytest_triton_perf.servers.base import ServerSpec
@@ -55,10 +57,17 @@ class DockerLauncher:
         with contextlib.closing(engine.connect()) as client:
             with engine.explained("remove the containers of dead sessions"):
                 engine.remove_leftovers(client)
+                if plan.cpus.server and (why := engine.why_no_cpus_of_ours(client)):
+                    self._plan = replace(plan, cpus=CpuSplit(because=why))
             self._digests = {
                 name: engine.digest(engine.find_image(client, name, source=source, tell=tell))
                 for name, source in wanted.items()
             }
+
+    @property
+    def cpus(self) -> CpuSplit:
+        """The CPUs that containers get."""
+        return self._plan.cpus
 
     def start(self, spec: ServerSpec) -> "DockerServer":
         """A running server without any model.
@@ -197,6 +206,7 @@ class DockerServer(TritonServer):
                 ports={f"{port}/tcp": (HOST, port) for port in ports},
                 shm_size=self._plan.shm_size,
                 ipc_mode="shareable",
+                cpuset_cpus=cpu_list(self._plan.cpus.server),
             )
         if self.toolbox is not None:
             try:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,21 @@ _START_ATTEMPTS = 3
 class LocalLauncher:
     """Starts tritonserver processes on this machine, on ports of 127.0.0.1.
 
-    ``gpus`` is ``"all"``, ``"none"`` or the UUIDs of the GPUs that a server may use.
+    ``gpus`` is ``"all"``, ``"none"`` or the UUIDs of the GPUs that a server may use; ``cpus`` are
+    the CPUs that it runs on, empty where these are all that we may use.
     """
 
     def __init__(
-        self, binary: ServerBinary, *, gpus: str | tuple[str, ...], start_seconds: float = 60.0
+        self,
+        binary: ServerBinary,
+        *,
+        gpus: str | tuple[str, ...],
+        cpus: Collection[int] = (),
+        start_seconds: float = 60.0,
     ) -> None:
         self._binary = binary
         self._gpus = gpus
+        self._cpus = cpus
         self._start_seconds = start_seconds
 
     def start(self, spec: ServerSpec) -> "LocalServer":
@@ -47,7 +54,7 @@ class LocalLauncher:
         for attempt in range(1, _START_ATTEMPTS + 1):
             server = LocalServer(spec, Ports.choose(spec.server_args))
             try:
-                server.launch(self._binary, self._gpus, self._start_seconds)
+                server.launch(self._binary, self._gpus, self._cpus, self._start_seconds)
             except ServerError as error:
                 server.stop()
                 # Somebody took a chosen port before Triton did. One that the user chose is
@@ -102,7 +109,13 @@ class LocalServer(TritonServer):
         self._process: subprocess.Popen[bytes] | None = None
         self._warden: subprocess.Popen[bytes] | None = None
 
-    def launch(self, binary: ServerBinary, gpus: str | tuple[str, ...], seconds: float) -> None:
+    def launch(
+        self,
+        binary: ServerBinary,
+        gpus: str | tuple[str, ...],
+        cpus: Collection[int],
+        seconds: float,
+    ) -> None:
         """Start the process and wait until it is ready; the caller stops it on any error.
 
         Raises:
@@ -127,7 +140,7 @@ class LocalServer(TritonServer):
             *completion_args(self._repository),
             *self._server_args,
         ]
-        with self._log.open("wb") as log:
+        with self._log.open("wb") as log, _started_on(cpus):
             self._process = subprocess.Popen(
                 command,
                 env=env,
@@ -217,3 +230,21 @@ class LocalServer(TritonServer):
             mirrored.mkdir()
             for file in files:
                 (mirrored / file).symlink_to(Path(folder, file))
+
+
+@contextlib.contextmanager
+def _started_on(cpus: Collection[int]) -> Iterator[None]:
+    """A process that this thread starts meanwhile runs on these CPUs, with all of its threads.
+
+    It inherits them from us. Set from outside, they would come too late for its first threads; and
+    our own other threads stay where they are.
+    """
+    if not cpus:
+        yield
+        return
+    ours = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, ours)

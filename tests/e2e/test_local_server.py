@@ -455,6 +455,20 @@ def test_a_model_finalizes_before_its_server_ends(launcher, tmp_path):
     assert server.ended() == "exited with 0"
 
 
+def test_a_server_and_its_models_run_on_the_cpus_that_they_get(repository, variant):
+    ours = os.sched_getaffinity(0)
+    launcher = LocalLauncher(find_server(), gpus="none", cpus=[min(ours)])
+    server = launcher.start(ServerSpec(repository=repository))
+    try:
+        assert os.sched_getaffinity(0) == ours
+        server.load(variant("double"))
+        for process in (server.pid, *instances(server)):
+            for thread in Path(f"/proc/{process}/task").iterdir():
+                assert os.sched_getaffinity(int(thread.name)) == {min(ours)}
+    finally:
+        server.stop()
+
+
 def test_a_server_with_arguments_of_the_user_ends_by_itself(own, variant):
     server = own("--log-verbose=0")
     server.load(variant("double"))
