@@ -1,6 +1,5 @@
 """What the results say about the machine and the tools they were measured with."""
 
-import os
 import platform
 import sys
 from collections.abc import Mapping
@@ -8,9 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest_triton_perf
-from pytest_triton_perf.domain.cpus import CpuSplit, parse_cpu_list, split_cpus
-
-_CPUS = Path("/sys/devices/system/cpu")
 
 
 def describe(**parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,15 +30,6 @@ def describe(**parts: Mapping[str, Any]) -> dict[str, Any]:
         "command": sys.argv,
     }
     return environment | parts
-
-
-def split_our_cpus() -> CpuSplit:
-    """The split of the CPUs that this process may use, by the cores that Linux knows."""
-    allowed = os.sched_getaffinity(0)
-    files = [_CPUS / f"cpu{cpu}" / "topology" / "thread_siblings_list" for cpu in allowed]
-    return split_cpus(
-        allowed, [parse_cpu_list(file.read_text()) for file in files if file.exists()]
-    )
 
 
 def _cpu_model() -> str:

@@ -109,8 +109,8 @@ def _launcher_and_runner(
     settings: "Settings", images: Sequence[str], progress: "Progress"
 ) -> "tuple[Launcher, Runner, CpuSplit]":
     """How Triton comes to exist, where perf_analyzer runs, and on which CPUs both do."""
+    from pytest_triton_perf.affinity import split_our_cpus
     from pytest_triton_perf.domain.cpus import CpuSplit
-    from pytest_triton_perf.environment import split_our_cpus
     from pytest_triton_perf.load.perf_analyzer import find_perf_analyzer
     from pytest_triton_perf.load.runner import LocalRunner
 
@@ -133,7 +133,7 @@ def _launcher_and_runner(
 def _in_containers(
     settings: "Settings", images: Sequence[str], progress: "Progress"
 ) -> "tuple[Launcher, Runner, CpuSplit]":
-    from pytest_triton_perf.environment import split_our_cpus
+    from pytest_triton_perf.affinity import split_our_cpus
     from pytest_triton_perf.errors import MissingPartError
     from pytest_triton_perf.load.perf_analyzer import find_perf_analyzer
     from pytest_triton_perf.load.runner import LocalRunner, ToolboxRunner

@@ -280,13 +280,18 @@ class PerfAnalyzer:
             UsageError: streaming over HTTP.
         """
         known = self._experiences[(url, repr(traffic))] = Experience()
-        window_ms = windows.WARM_UP_MS
-        run = self._process(traffic, load, url, window_ms, seconds=max_seconds, record=False)
-        if run.hung:
-            raise hung(traffic, load, window_ms, max_seconds, run.words)
-        if window_too_short(run.words):
+        deadline = time.monotonic() + max_seconds
+        for window_ms in windows.WARM_UPS_MS:
+            left_s = deadline - time.monotonic()
+            run = self._process(traffic, load, url, window_ms, seconds=left_s, record=False)
+            if run.hung:
+                raise hung(traffic, load, window_ms, left_s, run.words)
+            if not window_too_short(run.words):
+                break
             known.at_least_ms = windows.longer_window(window_ms, run.ended - run.started)
-        elif run.exit_code != 0 and not may_pass(run.words):
+        if window_too_short(run.words):
+            return
+        if run.exit_code != 0 and not may_pass(run.words):
             raise not_measured(traffic, load, url, run)
         elif report := parse_report(run.csv, run.stdout, load):
             known.learn(load, report, percentile=50)  # the first requests are not like the others

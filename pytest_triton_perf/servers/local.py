@@ -8,10 +8,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from pytest_triton_perf.affinity import started_on
 from pytest_triton_perf.errors import ServerError
 from pytest_triton_perf.servers import warden
 from pytest_triton_perf.servers.base import ServerSpec
@@ -140,7 +141,7 @@ class LocalServer(TritonServer):
             *completion_args(self._repository),
             *self._server_args,
         ]
-        with self._log.open("wb") as log, _started_on(cpus):
+        with self._log.open("wb") as log, started_on(cpus):
             self._process = subprocess.Popen(
                 command,
                 env=env,
@@ -230,21 +231,3 @@ class LocalServer(TritonServer):
             mirrored.mkdir()
             for file in files:
                 (mirrored / file).symlink_to(Path(folder, file))
-
-
-@contextlib.contextmanager
-def _started_on(cpus: Collection[int]) -> Iterator[None]:
-    """A process that this thread starts meanwhile runs on these CPUs, with all of its threads.
-
-    It inherits them from us. Set from outside, they would come too late for its first threads; and
-    our own other threads stay where they are.
-    """
-    if not cpus:
-        yield
-        return
-    ours = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cpus)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, ours)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_triton_perf.affinity import split_our_cpus
 from pytest_triton_perf.domain.cpus import CpuSplit, cpu_list, parse_cpu_list, split_cpus
-from pytest_triton_perf.environment import split_our_cpus
 from pytest_triton_perf.load.runner import LocalRunner, PerfAnalyzerBinary
 
 
