@@ -288,7 +288,10 @@ class PerfAnalyzer:
                 raise hung(traffic, load, window_ms, left_s, run.words)
             if not window_too_short(run.words):
                 break
-            known.at_least_ms = windows.longer_window(window_ms, run.ended - run.started)
+            took_s = run.ended - run.started
+            known.at_least_ms = windows.longer_window(window_ms, took_s)
+            if took_s >= windows.run_seconds(windows.WARM_UPS_MS[-1]):
+                break  # a request alone was as long as the longer run
         if window_too_short(run.words):
             return
         if run.exit_code != 0 and not may_pass(run.words):
