@@ -11,6 +11,7 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_triton_perf.collection import PerfTest
+    from pytest_triton_perf.domain.cpus import CpuSplit
     from pytest_triton_perf.domain.sweeps import Sweep
     from pytest_triton_perf.domain.variants import Variant
     from pytest_triton_perf.load.runner import Runner
@@ -72,12 +73,14 @@ def compose(
         return Watch(Sampler([NvmlProbe(server.pid, gpus), processes]), reviewer=cross_check)
 
     journal = Journal(settings.output / FILE, session=session, resume=settings.resume)
-    launcher, runner = _launcher_and_runner(settings, images, progress)
+    launcher, runner, cpus = _launcher_and_runner(settings, images, progress)
     generator = PerfAnalyzer(runner)
     server = dict(launcher.describe())
     if settings.no_server:
         server["because"] = settings.no_server
-    environment = describe(server=server, load_generator=generator.describe())
+    environment = describe(
+        server=server, load_generator=generator.describe(), cpu_isolation=cpus.describe()
+    )
     told = {
         "--triton-gpus": settings.gpus,
         "--triton-shm-size": settings.shm_size,
@@ -104,8 +107,10 @@ def compose(
 
 def _launcher_and_runner(
     settings: "Settings", images: Sequence[str], progress: "Progress"
-) -> "tuple[Launcher, Runner]":
-    """How Triton comes to exist, and where perf_analyzer runs."""
+) -> "tuple[Launcher, Runner, CpuSplit]":
+    """How Triton comes to exist, where perf_analyzer runs, and on which CPUs both do."""
+    from pytest_triton_perf.affinity import split_our_cpus
+    from pytest_triton_perf.domain.cpus import CpuSplit
     from pytest_triton_perf.load.perf_analyzer import find_perf_analyzer
     from pytest_triton_perf.load.runner import LocalRunner
 
@@ -116,15 +121,19 @@ def _launcher_and_runner(
     from pytest_triton_perf.servers.local import LocalLauncher
     from pytest_triton_perf.servers.remote import RemoteLauncher
 
-    runner = LocalRunner(find_perf_analyzer(settings.perf_analyzer))
+    analyzer = find_perf_analyzer(settings.perf_analyzer)
     if settings.remote is not None:
-        return RemoteLauncher(settings.remote), runner
-    return LocalLauncher(find_server(settings.server), gpus=settings.gpus), runner
+        cpus = CpuSplit(because="the server's are not ours to choose")
+        return RemoteLauncher(settings.remote), LocalRunner(analyzer), cpus
+    cpus = split_our_cpus()
+    launcher = LocalLauncher(find_server(settings.server), gpus=settings.gpus, cpus=cpus.server)
+    return launcher, LocalRunner(analyzer, cpus=cpus.load), cpus
 
 
 def _in_containers(
     settings: "Settings", images: Sequence[str], progress: "Progress"
-) -> "tuple[Launcher, Runner]":
+) -> "tuple[Launcher, Runner, CpuSplit]":
+    from pytest_triton_perf.affinity import split_our_cpus
     from pytest_triton_perf.errors import MissingPartError
     from pytest_triton_perf.load.perf_analyzer import find_perf_analyzer
     from pytest_triton_perf.load.runner import LocalRunner, ToolboxRunner
@@ -132,7 +141,7 @@ def _in_containers(
     from pytest_triton_perf.servers.containers import ContainerPlan, sdk_image_of
     from pytest_triton_perf.servers.docker import DockerLauncher
 
-    on_host = settings.perf_analyzer and LocalRunner(find_perf_analyzer(settings.perf_analyzer))
+    on_host = settings.perf_analyzer and find_perf_analyzer(settings.perf_analyzer)
     sdk_images = {
         image: None if on_host else settings.sdk_image or sdk_image_of(image) for image in images
     }
@@ -141,6 +150,7 @@ def _in_containers(
         shm_size=settings.shm_size,
         mounts=settings.mounts,
         env=settings.container_env,
+        cpus=split_our_cpus(),
     )
     try:
         launcher = DockerLauncher(sdk_images, plan, tell=progress.step)
@@ -150,7 +160,10 @@ def _in_containers(
         raise MissingPartError(
             f"{settings.no_server}\nA container was tried instead, but {error}"
         ) from None
-    return launcher, on_host or ToolboxRunner(launcher.toolbox, launcher.describe_toolbox())
+    cpus = launcher.cpus
+    if on_host:
+        return launcher, LocalRunner(on_host, cpus=cpus.load), cpus
+    return launcher, ToolboxRunner(launcher.toolbox, launcher.describe_toolbox()), cpus
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ class Ingredients:
             "the plugin": environment["plugin_version"],
             "the operating system": environment["system"],
             "the CPU": f"{environment['cpu_count']} x {environment['cpu']}",
+            "the CPUs of server and perf_analyzer": environment["cpu_isolation"],
             "the GPUs": environment["gpus"],
             "the GPU driver": environment["driver"],
             "perf_analyzer": [generator[key] for key in ("version", "path") if key in generator],

@@ -117,6 +117,9 @@ class SweepRun:
             if self._bench is not None:
                 self.sweep = replace(self.sweep, memory=self._bench.memory)
             self._decisions = {b: measuring.decisions(b) for b in self._test.budgets}
+            # A session has hundreds of levels: their requests would fill the memory.
+            self._records.clear()
+            self._bench = None
 
     def judge(self) -> list[Verdict]:
         """The verdict on each budget of the test."""

@@ -271,7 +271,7 @@ class PerfAnalyzer:
             return _report(segment, report, run, size)
 
     def warm_up(self, traffic: Traffic, load: Load, *, url: str, max_seconds: float) -> None:
-        """Send requests that nobody measures, for about half a second.
+        """Send requests that nobody measures, for a few windows.
 
         What was learnt about this traffic before is forgotten: the model is a new one.
 
@@ -280,13 +280,21 @@ class PerfAnalyzer:
             UsageError: streaming over HTTP.
         """
         known = self._experiences[(url, repr(traffic))] = Experience()
-        window_ms = windows.WARM_UP_MS
-        run = self._process(traffic, load, url, window_ms, seconds=max_seconds, record=False)
-        if run.hung:
-            raise hung(traffic, load, window_ms, max_seconds, run.words)
+        deadline = time.monotonic() + max_seconds
+        for window_ms in windows.WARM_UPS_MS:
+            left_s = deadline - time.monotonic()
+            run = self._process(traffic, load, url, window_ms, seconds=left_s, record=False)
+            if run.hung:
+                raise hung(traffic, load, window_ms, left_s, run.words)
+            if not window_too_short(run.words):
+                break
+            took_s = run.ended - run.started
+            known.at_least_ms = windows.longer_window(window_ms, took_s)
+            if took_s >= windows.run_seconds(windows.WARM_UPS_MS[-1]):
+                break  # a request alone was as long as the longer run
         if window_too_short(run.words):
-            known.at_least_ms = windows.longer_window(window_ms, run.ended - run.started)
-        elif run.exit_code != 0 and not may_pass(run.words):
+            return
+        if run.exit_code != 0 and not may_pass(run.words):
             raise not_measured(traffic, load, url, run)
         elif report := parse_report(run.csv, run.stdout, load):
             known.learn(load, report, percentile=50)  # the first requests are not like the others

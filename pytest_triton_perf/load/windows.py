@@ -10,12 +10,22 @@ from dataclasses import dataclass
 
 from pytest_triton_perf.domain.levels import Load
 
-WARM_UP_MS = 100.0
+WARM_UPS_MS = (40.0, 60.0)
+"""0.14 s of requests that nobody measures, and 0.22 s more of a model that is too slow for that, or
+whose very first request is.
+
+What a model still warms up after them is found in its first segment, and left out there; but that
+takes more requests than a segment of a slow model has.
+"""
+
 SHORTEST_MS = 20.0
 """Below this, perf_analyzer now and then ends without a report."""
 
 _REQUESTS_PER_WINDOW = 3
 """So many on average, and a window without any request is rare: it would end the run."""
+
+_CAREFUL_MS = 100.0
+"""A window that had no answer counts as this long at least, when the next one is chosen."""
 
 _SECONDS_PER_WINDOW_MS = 3 * 1.2 / 1000
 _STARTUP_S = 0.5
@@ -78,7 +88,7 @@ def longer_window(window_ms: float, elapsed_s: float) -> float:
     ``elapsed_s`` is how long that run took. It ended when its requests did, so it hints at
     their latency; it is bounded because the first requests of a model may be its slowest.
     """
-    return min(16 * max(WARM_UP_MS, window_ms), max(4 * window_ms, 1250 * elapsed_s))
+    return min(16 * max(_CAREFUL_MS, window_ms), max(4 * window_ms, 1250 * elapsed_s))
 
 
 def longest_window(seconds: float, latency_s: float = 0.0) -> float:

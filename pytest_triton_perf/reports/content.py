@@ -128,7 +128,11 @@ def best_level(run: Run, levels: Sequence[Level]) -> tuple[Level, Miss] | None:
 
 def best_levels(run: Run, model: str) -> list[tuple[Level, Miss]]:
     """The best level of each configuration, the best configuration first."""
-    best = [best_level(run, levels) for levels in configurations_of(run, model).values()]
+    return _ranked(run, configurations_of(run, model).values())
+
+
+def _ranked(run: Run, configurations: Iterable[Sequence[Level]]) -> list[tuple[Level, Miss]]:
+    best = [best_level(run, levels) for levels in configurations]
     found = [pair for pair in best if pair is not None]
     return sorted(
         found,
@@ -365,7 +369,15 @@ def overrides_text(variant: Variant) -> str:
 def best_note(run: Run, name: str) -> str:
     """How a configuration's best throughput compares with the default's, as a sentence."""
     model = run.configurations[name][0].model
-    ranked = best_levels(run, model)
+    # Each variant has such a sentence: to rank all of them every time would take their square.
+    ranked = _ranked(
+        run,
+        (
+            levels
+            for other, levels in configurations_of(run, model).items()
+            if other == name or levels[0].sweep.variant.is_default
+        ),
+    )
     best = {run.configuration(level.sweep): (level, missed) for level, missed in ranked}
     if name not in best:
         return f"No throughput of {name} was measured."

@@ -30,7 +30,7 @@ from pytest_triton_perf.reports.remarks import legend, remarks
 from pytest_triton_perf.reports.tables import best_table, image_table, level_table, verdict_table
 from pytest_triton_perf.reports.templating import render
 
-_BATCH = 40
+_BATCH = 60
 """So many pages are set by one process of wkhtmltopdf, within ``_LIMIT_S``."""
 _LIMIT_S = 60.0
 _FONT = "DejaVu"

@@ -31,7 +31,6 @@ from pytest_triton_perf.reports.canvas import (
     limit_words,
     limits_across,
     new_figure,
-    png,
     say_missing,
     short,
     style,
@@ -45,6 +44,7 @@ from pytest_triton_perf.reports.content import (
 )
 from pytest_triton_perf.reports.names import safe_name
 from pytest_triton_perf.reports.processes import spread
+from pytest_triton_perf.reports.raster import png
 from pytest_triton_perf.reports.tables import has_gpu
 from pytest_triton_perf.reports.timeline import draw_memory
 

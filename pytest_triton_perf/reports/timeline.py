@@ -14,10 +14,10 @@ from pytest_triton_perf.reports.canvas import (
     legend_columns,
     limits_across,
     new_figure,
-    png,
     say_missing,
     short,
 )
+from pytest_triton_perf.reports.raster import png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_triton_perf.domain.cpus import CpuSplit, cpu_list
 from pytest_triton_perf.errors import LoadError, MissingPartError, ServerError, UsageError
 from pytest_triton_perf.servers import engine, warden
 from pytest_triton_perf.servers.base import tail
@@ -26,13 +27,15 @@ class ContainerPlan:
 
     ``gpus`` is ``"all"``, ``"none"`` or UUIDs, ``shm_size`` as Docker reads it (``"1g"``).
     ``mounts`` are further paths of this machine that the server may read, each with its path in
-    the container; ``env`` is added to the server's environment.
+    the container; ``env`` is added to the server's environment. ``cpus`` are those of the server
+    and of perf_analyzer.
     """
 
     gpus: str | tuple[str, ...]
     shm_size: str
     mounts: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
+    cpus: CpuSplit = field(default_factory=CpuSplit)
 
 
 def sdk_image_of(image: str) -> str:
@@ -241,6 +244,7 @@ class Toolbox:
                 entrypoint=["sleep"],
                 network_mode=self._beside,
                 ipc_mode=self._beside,
+                cpuset_cpus=cpu_list(self._plan.cpus.load),
                 mounts=[Mount(_SHARED, str(self.folder), type="bind")],
             )
         return self._container

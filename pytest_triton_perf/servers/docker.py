@@ -6,9 +6,11 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pytest_triton_perf.domain.cpus import CpuSplit, cpu_list
 from pytest_triton_perf.errors import LoadError, ServerError
 from pytest_triton_perf.servers import engine, warden
 from pytest_triton_perf.servers.base import ServerSpec
@@ -55,10 +57,17 @@ class DockerLauncher:
         with contextlib.closing(engine.connect()) as client:
             with engine.explained("remove the containers of dead sessions"):
                 engine.remove_leftovers(client)
+                if plan.cpus.server and (why := engine.why_no_cpus_of_ours(client)):
+                    self._plan = replace(plan, cpus=CpuSplit(because=why))
             self._digests = {
                 name: engine.digest(engine.find_image(client, name, source=source, tell=tell))
                 for name, source in wanted.items()
             }
+
+    @property
+    def cpus(self) -> CpuSplit:
+        """The CPUs that containers get."""
+        return self._plan.cpus
 
     def start(self, spec: ServerSpec) -> "DockerServer":
         """A running server without any model.
@@ -157,6 +166,7 @@ class DockerServer(TritonServer):
         )
         self._pid: int | None = None
         self._final_log: str | None = None
+        self._ending = False
 
     def launch(self, seconds: float) -> None:
         """Start the containers and wait until Triton is ready; the caller stops it on any error.
@@ -196,6 +206,7 @@ class DockerServer(TritonServer):
                 ports={f"{port}/tcp": (HOST, port) for port in ports},
                 shm_size=self._plan.shm_size,
                 ipc_mode="shareable",
+                cpuset_cpus=cpu_list(self._plan.cpus.server),
             )
         if self.toolbox is not None:
             try:
@@ -235,9 +246,10 @@ class DockerServer(TritonServer):
 
     def begin_stop(self) -> None:
         """Ask Triton to end, and return at once."""
+        if self._final_log is None and not self._ending:
+            self._ending = True
+            self._container.signal(self._end_signal(self._spec.server_args).name)
         super().begin_stop()
-        if self._final_log is None:
-            self._container.signal("SIGTERM")
 
     def stop(self) -> None:
         """End the server within ten seconds, and remove its containers; safe to call twice.

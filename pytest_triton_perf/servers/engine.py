@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import platform
 import shutil
 import socket
 import tempfile
@@ -61,6 +62,16 @@ def connect(timeout_s: int = 60) -> "DockerClient":
             f"no Docker engine answers at {host}: {error}\n"
             f"  Hint: {'systemctl start docker' if installed else 'apt-get install -y docker.io'}"
         ) from None
+
+
+def why_no_cpus_of_ours(client: "DockerClient") -> str:
+    """Why the engine cannot give a container some of the CPUs that we see; empty where it can."""
+    info = client.info()
+    if not info.get("CPUSet"):
+        return "the Docker engine cannot keep containers on some CPUs"
+    if (info.get("NCPU"), info.get("KernelVersion")) != (os.cpu_count(), platform.release()):
+        return "the Docker engine runs on a machine of its own, whose CPUs are not known here"
+    return ""
 
 
 def _host() -> str:

@@ -8,10 +8,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from pytest_triton_perf.affinity import started_on
 from pytest_triton_perf.errors import ServerError
 from pytest_triton_perf.servers import warden
 from pytest_triton_perf.servers.base import ServerSpec
@@ -27,14 +28,21 @@ _START_ATTEMPTS = 3
 class LocalLauncher:
     """Starts tritonserver processes on this machine, on ports of 127.0.0.1.
 
-    ``gpus`` is ``"all"``, ``"none"`` or the UUIDs of the GPUs that a server may use.
+    ``gpus`` is ``"all"``, ``"none"`` or the UUIDs of the GPUs that a server may use; ``cpus`` are
+    the CPUs that it runs on, empty where these are all that we may use.
     """
 
     def __init__(
-        self, binary: ServerBinary, *, gpus: str | tuple[str, ...], start_seconds: float = 60.0
+        self,
+        binary: ServerBinary,
+        *,
+        gpus: str | tuple[str, ...],
+        cpus: Collection[int] = (),
+        start_seconds: float = 60.0,
     ) -> None:
         self._binary = binary
         self._gpus = gpus
+        self._cpus = cpus
         self._start_seconds = start_seconds
 
     def start(self, spec: ServerSpec) -> "LocalServer":
@@ -47,7 +55,7 @@ class LocalLauncher:
         for attempt in range(1, _START_ATTEMPTS + 1):
             server = LocalServer(spec, Ports.choose(spec.server_args))
             try:
-                server.launch(self._binary, self._gpus, self._start_seconds)
+                server.launch(self._binary, self._gpus, self._cpus, self._start_seconds)
             except ServerError as error:
                 server.stop()
                 # Somebody took a chosen port before Triton did. One that the user chose is
@@ -98,10 +106,17 @@ class LocalServer(TritonServer):
         self._repository = spec.repository.absolute()
         self._models = self._workdir / "models"
         self._final_log: str | None = None
+        self._ending = False
         self._process: subprocess.Popen[bytes] | None = None
         self._warden: subprocess.Popen[bytes] | None = None
 
-    def launch(self, binary: ServerBinary, gpus: str | tuple[str, ...], seconds: float) -> None:
+    def launch(
+        self,
+        binary: ServerBinary,
+        gpus: str | tuple[str, ...],
+        cpus: Collection[int],
+        seconds: float,
+    ) -> None:
         """Start the process and wait until it is ready; the caller stops it on any error.
 
         Raises:
@@ -126,7 +141,7 @@ class LocalServer(TritonServer):
             *completion_args(self._repository),
             *self._server_args,
         ]
-        with self._log.open("wb") as log:
+        with self._log.open("wb") as log, started_on(cpus):
             self._process = subprocess.Popen(
                 command,
                 env=env,
@@ -174,10 +189,11 @@ class LocalServer(TritonServer):
         return text.replace(str(self._models), str(self._repository))
 
     def begin_stop(self) -> None:
-        """Ask the server to end, and return at once: ending takes Triton two to four seconds."""
+        """Ask the server to end, and return at once: ending may take Triton some seconds."""
+        if self._process is not None and self.alive() and not self._ending:
+            self._ending = True
+            self._process.send_signal(self._end_signal(self._server_args))
         super().begin_stop()
-        if self._process is not None and self.alive():
-            self._process.terminate()
 
     def stop(self) -> None:
         """End the server within ten seconds, with all that it left behind; safe to call twice."""

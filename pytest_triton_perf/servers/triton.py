@@ -2,8 +2,9 @@
 
 import contextlib
 import json
+import signal
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_triton_perf.domain.variants import Variant
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 LOAD_S = 600.0
 """How long a model may take to load."""
+
+_ASK_S = 1.0
+"""How long a server may take to say what it serves, when it is about to be ended."""
 
 
 class TritonServer(ABC):
@@ -65,6 +69,23 @@ class TritonServer(ABC):
     def readable(self, text: str) -> str:
         """Triton's words with the user's own paths."""
         return text
+
+    def _end_signal(self, server_args: Sequence[str]) -> signal.Signals:
+        """How to end the server: SIGKILL where that loses nothing, else SIGTERM.
+
+        Not where it was given arguments: it may have traces or a log of its own to write.
+        """
+        root = None if server_args else self._root()
+        refused = import_quietly("tritonclient.utils").InferenceServerException
+        if root is not None:
+            with contextlib.suppress(refused):
+                index = self.client.get_model_repository_index(client_timeout=_ASK_S)
+                # One that was never loaded has no state.
+                gone = ("", "UNAVAILABLE")
+                served = {model.name for model in index.models if model.state not in gone}
+                if python_backend.nothing_to_end(root, served, self.readable):
+                    return signal.SIGKILL
+        return signal.SIGTERM
 
     def begin_stop(self) -> None:
         """Ask the server to end without waiting; here, only close the connection to it."""

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 from docker_images import IMAGE
 from support import wait_for
 
+from pytest_triton_perf.domain.cpus import CpuSplit
 from pytest_triton_perf.domain.levels import Load
 from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.errors import LoadError, MissingPartError, ServerError, UsageError
@@ -126,6 +128,29 @@ def test_models_are_served_and_can_be_measured_here(server):
     x.set_data_from_numpy(np.full((1, 4), 3, np.float32))
     assert server.client.infer("echo", [x]).as_numpy("Y").tolist() == [[3, 3, 3, 3]]
     assert "tritonserver" in Path(f"/proc/{server.pid}/cmdline").read_text()
+
+
+@pytest.mark.skipif(not {0, 1} <= os.sched_getaffinity(0), reason="needs CPUs 0 and 1")
+def test_server_and_perf_analyzer_run_on_the_cpus_that_they_get(
+    docker_engine, built_image, repository
+):
+    cpus = CpuSplit(server=(0,), load=(1,))
+    one = DockerLauncher({IMAGE: SDK_IMAGE}, replace(plan(), cpus=cpus), tell=lambda text: None)
+    server = one.start(spec(repository))
+    try:
+        assert one.cpus == cpus
+        assert os.sched_getaffinity(server.pid) == {0}
+        asked = ["grep", "Cpus_allowed_list", "/proc/self/status"]
+        assert server.toolbox.execute(asked, workdir="/")[1].split()[1] == b"1"
+    finally:
+        server.stop()
+
+
+def test_an_engine_on_other_cpus_gives_none_of_ours(docker_engine, monkeypatch):
+    with contextlib.closing(engine.connect()) as client:
+        assert engine.why_no_cpus_of_ours(client) == ""
+        monkeypatch.setattr(os, "cpu_count", lambda: 4096)
+        assert "whose CPUs are not known here" in engine.why_no_cpus_of_ours(client)
 
 
 def test_the_processes_in_the_container_are_measured_from_here(server):

@@ -436,9 +436,44 @@ def test_stop_leaves_nothing_and_can_be_repeated(own, variant):
     server.begin_stop()
     server.stop()
     server.stop()
-    assert not server.alive()
+    assert server.ended() == "was killed by SIGKILL", "nothing of it is worth seconds of waiting"
     assert "successfully loaded 'double'" in server.logs()
     assert_gone(server, family)
+
+
+def test_a_model_finalizes_before_its_server_ends(launcher, tmp_path):
+    mark = tmp_path / "finalized"
+    source = f"{COMPLETE}\n    def finalize(self):\n        pathlib.Path({str(mark)!r}).touch()\n"
+    add_model(tmp_path / "models", "careful", source)
+    server = launcher.start(ServerSpec(repository=tmp_path / "models"))
+    try:
+        config = read_config(tmp_path / "models" / "careful")
+        server.load(Variant(model="careful", name="careful_config_default", config=config))
+    finally:
+        server.stop()
+    assert mark.exists()
+    assert server.ended() == "exited with 0"
+
+
+def test_a_server_and_its_models_run_on_the_cpus_that_they_get(repository, variant):
+    ours = os.sched_getaffinity(0)
+    launcher = LocalLauncher(find_server(), gpus="none", cpus=[min(ours)])
+    server = launcher.start(ServerSpec(repository=repository))
+    try:
+        assert os.sched_getaffinity(0) == ours
+        server.load(variant("double"))
+        for process in (server.pid, *instances(server)):
+            for thread in Path(f"/proc/{process}/task").iterdir():
+                assert os.sched_getaffinity(int(thread.name)) == {min(ours)}
+    finally:
+        server.stop()
+
+
+def test_a_server_with_arguments_of_the_user_ends_by_itself(own, variant):
+    server = own("--log-verbose=0")
+    server.load(variant("double"))
+    server.stop()
+    assert server.ended() == "exited with 0"
 
 
 def assert_gone(server, processes):

@@ -4,6 +4,8 @@ import csv
 import json
 import xml.etree.ElementTree as ET
 
+from pytest_triton_perf.affinity import split_our_cpus
+
 FILES = [
     "results/metrics-model-inference.csv",
     "results/metrics-model-gpu.csv",
@@ -78,6 +80,7 @@ def test_a_sweep_leaves_verdicts_and_every_file(project):
         ("add_sub_config_0", 2),
     ]
     assert data["environment"]["triton"]["version"]
+    assert data["environment"]["cpu_isolation"] == split_our_cpus().describe()
     (idle,) = data["server_only"]
     assert 10 < idle["cpu_memory_mb"] < data["measurements"][0]["cpu_memory_mb"]
     assert {verdict["status"] for verdict in data["verdicts"]} == {"passed"}

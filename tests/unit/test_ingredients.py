@@ -21,6 +21,7 @@ ENVIRONMENT = {
     "system": "Linux",
     "cpu": "fast",
     "cpu_count": 2,
+    "cpu_isolation": {"none": "they share 0-1: fewer than 4 CPUs"},
     "gpus": [{"uuid": "GPU-a"}],
     "driver": "550",
     "load_generator": {"name": "perf_analyzer", "version": "2.51", "path": "/bin/pa"},
@@ -81,7 +82,8 @@ def found(
 
 def test_all_of_them_are_named(repository: Path) -> None:
     assert list(found(perf_test(repository))) == [
-        *("the plugin", "the operating system", "the CPU", "the GPUs", "the GPU driver"),
+        *("the plugin", "the operating system", "the CPU"),
+        *("the CPUs of server and perf_analyzer", "the GPUs", "the GPU driver"),
         *("perf_analyzer", "--triton-gpus", "--triton-env", "tritonserver", "the model's config"),
         *("the server's arguments", "the requests", "model file m/1/model.py"),
     ]

@@ -258,3 +258,14 @@ def test_a_level_of_an_earlier_sessions_windows_goes_on_with_windows() -> None:
     assert runner.recorded == [False, False]
     assert len(report.segment.windows) == 1
     assert report.notes == (), "why is known to the earlier session, which noted it"
+
+
+@pytest.mark.parametrize(("request_s", "runs"), [(0.1, 2), (30, 1)])
+def test_a_model_too_slow_for_the_short_warm_up_gets_a_longer_one(
+    request_s: float, runs: int
+) -> None:
+    said = "No valid requests recorded within time interval.\n"
+    slow = replace(GOOD, csv="", stdout="", stderr=said, exit_code=99, ended=100 + request_s)
+    load_generator, runner = generator(slow, GOOD)
+    load_generator.warm_up(Traffic(model="m"), LOAD, url="127.0.0.1:1", max_seconds=60)
+    assert runner.recorded == [False] * runs, "one request may take as long as a warm-up"

@@ -14,6 +14,7 @@ from pytest_triton_perf.servers.python_backend import (
     completion_args,
     end_idle_stubs,
     leaving,
+    nothing_to_end,
     wait_ended,
 )
 
@@ -114,7 +115,7 @@ def test_an_idle_stub_of_the_model_is_ended_with_its_memory(stub):
     assert wait_ended([psutil.Process(process.pid)], 5) == []
     assert (process.wait(5), region.exists()) == (-9, False)
     assert (other.poll(), kept.exists()) == (None, True)
-    assert len(asked) == 2, "the source is looked for where this machine has it"
+    assert len(asked) == 1, "the source is looked for where this machine has it"
 
 
 @pytest.mark.parametrize(
@@ -144,6 +145,33 @@ def test_a_stub_that_started_a_process_is_left_to_triton(stub):
     end_idle_stubs(here(), "mine", str)
     assert set(leaving(here(), lambda model: False)) == {psutil.Process(process.pid), *children}
     children[0].kill()
+
+
+def test_a_server_is_killed_where_all_that_it_serves_is_idle_stubs(stub):
+    stub("one")
+    ended, _ = stub("two")
+    assert nothing_to_end(here(), {"one", "two"}, str)
+    assert not nothing_to_end(here(), {"one", "two", "an onnx model"}, str)
+    ended.kill()
+    assert wait_ended([psutil.Process(ended.pid)], 5) == []
+    assert nothing_to_end(here(), {"one"}, str), "an ended process is nothing to wait for"
+    assert not nothing_to_end(here(), {"one", "two"}, str)
+
+
+def test_a_server_with_anything_else_to_end_is_not_killed(stub):
+    stub("idle")
+    stub("finalizes", source=MODEL + "    def finalize(self):\n        pass\n")
+    assert not nothing_to_end(here(), {"idle"}, str)
+
+
+def test_a_server_with_a_process_that_is_no_stub_is_not_killed(stub):
+    stub("idle")
+    other = subprocess.Popen(["sleep", "60"])
+    try:
+        assert not nothing_to_end(here(), {"idle"}, str)
+    finally:
+        other.kill()
+        other.wait()
 
 
 def test_stubs_of_served_models_do_not_leave(stub):

@@ -1,6 +1,8 @@
 """What a sweep makes of its segments and of what was seen meanwhile; the server is only a name."""
 
+import gc
 import time
+import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ from loops import closed_loop, lognormal
 from pytest_triton_perf.collection import PerfTest
 from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.levels import Load
+from pytest_triton_perf.domain.segments import Segment
 from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.errors import LoadError, ServerError
 from pytest_triton_perf.journal import Journal
@@ -311,3 +314,20 @@ def test_other_limits_take_what_was_measured_and_go_on(tmp_path: Path) -> None:
     run = sweep(rest, Budget.from_keyword("p99_latency_ms", 100), take=take)
     assert run.judge()[0].status == "passed"
     assert rest.made > 2
+
+
+def test_a_measured_sweep_keeps_figures_and_no_requests() -> None:
+    made: list[weakref.ref[Segment]] = []
+
+    class Watched(Generator):
+        def run(self, traffic: Traffic, load: Load, **how: Any) -> LoadReport:
+            report = super().run(traffic, load, **how)
+            made.append(weakref.ref(report.segment))
+            return report
+
+    run = sweep(Watched(), Budget.from_keyword("p99_latency_ms", 1000))
+    (verdict,) = run.judge()
+    gc.collect()
+    assert (verdict.status, len(run.sweep.levels)) == ("passed", 2)
+    assert len(made) > 4, "each level was loaded several times"
+    assert [reference() for reference in made] == [None] * len(made)
