@@ -1,13 +1,12 @@
-"""Figures as PNG files, in half of the time that Matplotlib's own way takes.
+"""Figures as PNG files, without setting the same words again in each.
 
-Half of that goes into words, which are nearly the same ones in the pictures of all variants: each
-is set once, and copied from then on.
+Half of the time of Matplotlib's own way goes into words, which are nearly the same ones in the
+pictures of all variants: each is set once, and copied from then on.
 """
 
 import functools
+import io
 import math
-import struct
-import zlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,32 +24,15 @@ _WORDS = 2000
 def png(figure: "Figure") -> bytes:
     """The figure as a PNG file, at its own size and resolution."""
     import numpy as np
+    from PIL import Image
 
     width, height = (int(size) for size in figure.bbox.size)
     renderer = _copying_renderer()(width, height, figure.dpi)
     figure.draw(renderer)
-    return _encoded(np.asarray(renderer.buffer_rgba())[:, :, :3])
-
-
-def _encoded(pixels: "Pixels") -> bytes:
-    """Height x width x RGB as a PNG file.
-
-    Each row as its difference from the one above (PNG's filter 2): in figures that is nearly
-    always 0, and takes zlib a third of the time of what Pillow gives it.
-    """
-    import numpy as np
-
-    height, width, _ = pixels.shape
-    rows = np.zeros((height + 1, 3 * width), np.uint8)
-    rows[1:] = pixels.reshape(height, 3 * width)
-    filtered = np.full((height, 1 + 3 * width), 2, np.uint8)
-    np.subtract(rows[1:], rows[:-1], out=filtered[:, 1:])
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = {b"IHDR": header, b"IDAT": zlib.compress(filtered.tobytes(), 1), b"IEND": b""}
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks.items()
-    )
+    buffer = io.BytesIO()
+    pixels = np.asarray(renderer.buffer_rgba())[:, :, :3]  # none of them is transparent
+    Image.fromarray(pixels).save(buffer, format="png", compress_level=1)
+    return buffer.getvalue()
 
 
 @functools.cache
