@@ -2,11 +2,16 @@
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_triton_perf.errors import TritonPerfError, UsageError
+
+if TYPE_CHECKING:
+    from pytest_triton_perf.domain.results import Run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,6 +36,18 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="rebuild the reports of a run")
     report.add_argument("directory", type=Path, metavar="DIR", help="holds a results.json")
     report.set_defaults(run=_report)
+    suggest = commands.add_parser(
+        "suggest", help="perf_budget lines that a run keeps, with a margin"
+    )
+    suggest.add_argument("directory", type=Path, metavar="DIR", help="holds a results.json")
+    suggest.add_argument(
+        "--margin-pct",
+        type=_percent,
+        default=20.0,
+        metavar="P",
+        help="how far limits are from the far end of the measured interval (default: 20)",
+    )
+    suggest.set_defaults(run=_suggest)
     return parser
 
 
@@ -45,12 +62,25 @@ def _doctor(args: argparse.Namespace) -> int:
     return 1
 
 
-def _report(args: argparse.Namespace) -> int:
-    from pytest_triton_perf.domain.results import from_json
-    from pytest_triton_perf.options import REPORTS
-    from pytest_triton_perf.reports import write_reports
+def _percent(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, not {text}")
+    return value
 
-    source = args.directory / "results.json"
+
+def _suggest(args: argparse.Namespace) -> int:
+    from pytest_triton_perf.suggestions import suggest
+
+    print(suggest(_run_in(args.directory), args.margin_pct))
+    return 0
+
+
+def _run_in(directory: Path) -> "Run":
+    """The run that left its results in a directory."""
+    from pytest_triton_perf.domain.results import from_json
+
+    source = directory / "results.json"
     try:
         data = json.loads(source.read_text("utf-8"))
     except OSError as error:
@@ -59,7 +89,14 @@ def _report(args: argparse.Namespace) -> int:
         ) from None
     except ValueError as error:
         raise UsageError(f"{source} is not JSON: {error}") from None
-    problems = write_reports(from_json(data), args.directory, set(REPORTS) - {"json"})
+    return from_json(data)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from pytest_triton_perf.options import REPORTS
+    from pytest_triton_perf.reports import write_reports
+
+    problems = write_reports(_run_in(args.directory), args.directory, set(REPORTS) - {"json"})
     for problem in problems:
         print(f"triton-perf: {problem}", file=sys.stderr)
     return 1 if problems else 0

@@ -16,6 +16,7 @@ from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.variants import Overrides, Variant, VariantNames, readable_id
 from pytest_triton_perf.errors import UsageError
 from pytest_triton_perf.markers import SweepSpec, parse_budgets, parse_sweep
+from pytest_triton_perf.search_plans import SearchPlan, check_objectives, parse_search, plan
 from pytest_triton_perf.servers.base import ServerSpec
 from pytest_triton_perf.settings import Settings
 
@@ -29,13 +30,17 @@ IMAGE_FIXTURE = "triton_image"
 
 @dataclass(frozen=True, kw_only=True)
 class PerfTest:
-    """One test item: which variant it measures on which server, and what it must keep."""
+    """One test item: which variant it measures on which server, and what it must keep.
+
+    Where it has a ``search``, ``variant`` is the model as it stands.
+    """
 
     nodeid: str
     sweep: SweepSpec
     budgets: tuple[Budget, ...]
     variant: Variant
     server: ServerSpec
+    search: SearchPlan | None = None
 
 
 PERF_TEST: pytest.StashKey[PerfTest] = pytest.StashKey()
@@ -73,12 +78,12 @@ def parametrize_variants(metafunc: pytest.Metafunc) -> None:
     if mark is None or VARIANT_FIXTURE not in metafunc.fixturenames:
         return
     try:
-        variants = parse_sweep(mark, metafunc.definition.path.parent).variants
+        spec = parse_sweep(mark, metafunc.definition.path.parent)
+        variants = spec.variants
+        ids = ["search"] if spec.searches else [readable_id(variant) for variant in variants]
     except UsageError:
-        variants = ({},)
-    metafunc.parametrize(
-        VARIANT_FIXTURE, variants, indirect=True, ids=[readable_id(v) for v in variants]
-    )
+        variants, ids = ({},), ["default"]
+    metafunc.parametrize(VARIANT_FIXTURE, variants, indirect=True, ids=ids)
 
 
 def image_given(item: pytest.Item) -> Any:
@@ -106,8 +111,9 @@ def prepare(
             continue
         mark = item.get_closest_marker("perf_sweep")
         if mark is None:
-            if item.get_closest_marker("perf_budget") is not None:
-                problems[f"{item.nodeid}: perf_budget needs a perf_sweep marker beside it"] = None
+            for name in ("perf_budget", "perf_search"):
+                if item.get_closest_marker(name) is not None:
+                    problems[f"{item.nodeid}: {name} needs a perf_sweep marker beside it"] = None
             continue
         try:
             item.stash[PERF_TEST] = resolver.resolve(item, mark)
@@ -169,6 +175,7 @@ class _Resolver:
             raise
         budgets = parse_budgets(budget_marks, spec)
         spec = spec.with_loads_of(budgets)
+        search = parse_search(item.get_closest_marker("perf_search"), searches=spec.searches)
         image = self._image(item)
         problems = [reason for budget in budgets if (reason := self._can_measure(budget))]
         repository = config = None
@@ -178,7 +185,14 @@ class _Resolver:
         else:
             spec = _for_remote(spec, self._settings.remote)
         overrides = _overrides(item)
-        variant = self._variant(repository, spec.model, config, overrides)
+
+        def variant(overrides: Overrides) -> Variant:
+            return self._variant(repository, spec.model, config, overrides)
+
+        searched = None
+        if search is not None:
+            check_objectives(search, spec, self._can_measure)
+            searched, spec = plan(search, spec, budgets, config, variant)
         shapes, data = spec.traffic.shapes or {}, spec.traffic.input_data
         problems += [
             f"perf_sweep: input {name!r} of model {spec.model!r} has a dynamic shape; give its "
@@ -194,7 +208,12 @@ class _Resolver:
             server_args=(*self._settings.server_args, *spec.server_args),
         )
         return PerfTest(
-            nodeid=item.nodeid, sweep=spec, budgets=budgets, variant=variant, server=server
+            nodeid=item.nodeid,
+            sweep=spec,
+            budgets=budgets,
+            variant=variant(overrides),
+            server=server,
+            search=searched,
         )
 
     def _image(self, item: pytest.Function | ModelItem) -> str | None:

@@ -138,8 +138,12 @@ class Lifecycle:
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         result = yield
         if (test := item.stash.get(PERF_TEST, None)) is not None:
+            session = item.config.stash[PERF_SESSION]
             broken = []
-            for verdict, sweep in item.config.stash[PERF_SESSION].judge(test):
+            verdicts = session.judge(test)
+            if (search := session.search(test)) is not None and search.why_none:
+                broken.append(search.why_none)
+            for verdict, sweep in verdicts:
                 if verdict.status == "passed":
                     continue
                 undecided = verdict.status == "inconclusive"
@@ -235,6 +239,10 @@ class Lifecycle:
                 self._problems = write_reports(run, self._settings.output, self._settings.reports)
             except UsageError as error:  # The verdicts are still told.
                 self._problems = [str(error)]
+            if (folder := self._settings.write_config) is not None:
+                from pytest_triton_perf.written_configs import write_configs
+
+                self._problems = [*self._problems, *write_configs(run.searches, folder)]
 
     def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:
         if self._run is not None:

@@ -42,7 +42,8 @@ class SweepSpec:
     """A ``perf_sweep`` marker: what to measure, under which loads, with which requests.
 
     With ``auto`` (``concurrency="auto"``) the concurrency goes on doubling from that of ``loads``,
-    which are those that are measured in any case.
+    which are those that are measured in any case. Where the test ``searches``
+    (``variants="search"``), the search chooses among the loads, and among the variants.
     """
 
     model: str
@@ -51,14 +52,17 @@ class SweepSpec:
     variants: tuple[Overrides, ...]
     traffic: Traffic
     server_args: tuple[str, ...]
+    searches: bool = False
 
     def with_loads_of(self, budgets: Iterable[Budget]) -> "SweepSpec":
         """The spec in which an automatic ramp also measures what budgets name with ``at``."""
         loads = dict.fromkeys(self.loads)
+        kind = self.loads[0].kind
         for budget in budgets:
-            if self.auto and "concurrency" in budget.at:
-                concurrency = int(budget.at["concurrency"])
-                named = (replace(load, concurrency=concurrency) for load in self.loads)
+            if self.auto and kind in budget.at:
+                value = float(budget.at[kind])
+                given: dict[str, Any] = {kind: int(value) if kind == "concurrency" else value}
+                named = (replace(load, **given) for load in self.loads)
                 loads |= dict.fromkeys(load for load in named if load.matches(budget.at))
         return replace(self, loads=tuple(loads))
 
@@ -101,7 +105,8 @@ def parse_sweep(mark: pytest.Mark, test_dir: Path) -> SweepSpec:
     model = given.get("model")
     problems.check(isinstance(model, str) and bool(model), "model='…' names the model to measure")
     loads = problems.attempt(_loads, given)
-    variants = problems.attempt(expand, given.get("variants"))
+    searches = given.get("variants") == "search"
+    variants = problems.attempt(expand, None if searches else given.get("variants"))
     traffic = problems.attempt(_traffic, given, test_dir)
     server_args = problems.attempt(_texts, "server_args", given.get("server_args", ()))
     problems.raise_if_any("perf_sweep")
@@ -109,10 +114,11 @@ def parse_sweep(mark: pytest.Mark, test_dir: Path) -> SweepSpec:
     return SweepSpec(
         model=model,
         loads=loads,
-        auto=given.get("concurrency") == "auto",
+        auto="auto" in (given.get("concurrency"), given.get("request_rate")),
         variants=tuple(variants),
         traffic=traffic,
         server_args=server_args,
+        searches=searches,
     )
 
 
@@ -144,10 +150,19 @@ def parse_budgets(marks: Iterable[pytest.Mark], spec: SweepSpec | None) -> tuple
 
 
 def _is_measured(budget: Budget, spec: SweepSpec) -> None:
-    percentile = percentile_of(budget.metric.name)
+    check_percentile(budget.name, budget.metric.name, spec)
+
+
+def check_percentile(name: str, metric: str, spec: SweepSpec) -> None:
+    """Whether a sweep has the percentile, if it is one, that a marker names.
+
+    Raises:
+        UsageError: it does not.
+    """
+    percentile = percentile_of(metric)
     if percentile is not None and percentile not in spec.traffic.percentiles:
         raise UsageError(
-            f"{budget.name}: the sweep measures {listed(f'p{p}' for p in spec.traffic.percentiles)}"
+            f"{name}: the sweep measures {listed(f'p{p}' for p in spec.traffic.percentiles)}"
             f"; add {percentile} to perf_sweep(percentiles=…)"
         )
 
@@ -161,9 +176,10 @@ def _at(at: Any, spec: SweepSpec) -> Mapping[str, float]:
     for key in at:
         if key not in keys:
             raise UsageError(f"at: unknown key {key!r}{nearest(str(key), keys)}")
-    if spec.auto and "concurrency" in at:
-        _numbers("at: concurrency", at["concurrency"], whole=True)
-        looked_for = {key: value for key, value in at.items() if key != "concurrency"}
+    kind = spec.loads[0].kind
+    if spec.auto and kind in at:
+        _numbers(f"at: {kind}", at[kind], whole=kind == "concurrency")
+        looked_for = {key: value for key, value in at.items() if key != kind}
     else:
         looked_for = dict(at)
     if not any(load.matches(looked_for) for load in spec.loads):
@@ -186,6 +202,10 @@ def _loads(given: Mapping[str, Any]) -> tuple[Load, ...]:
             for batch in batch_sizes
             for value in values
         )
+    if given["request_rate"] == "auto":
+        if given.get("variants") != "search":
+            raise UsageError("request_rate: 'auto' needs variants='search'; list the rates")
+        return tuple(Load(request_rate=1.0, batch_size=int(batch)) for batch in batch_sizes)
     rates = _numbers("request_rate", given["request_rate"], whole=False)
     return tuple(
         Load(request_rate=float(rate), batch_size=int(batch))

@@ -33,11 +33,13 @@ class Rules:
     """How long a sweep may measure, and what it takes to be certain.
 
     ``max_seconds`` bounds the sweep, ``floor_seconds`` is the load that a level gets at least
-    before a budget passes on it, and ``confidence`` is that of the printed intervals.
+    before a budget passes on it, ``first_seconds`` is a level's first segment, and ``confidence``
+    is that of the printed intervals.
     """
 
     max_seconds: float = 120.0
     floor_seconds: float = 2.0
+    first_seconds: float = FIRST_S
     confidence: float = 0.95
 
     @property
@@ -47,7 +49,9 @@ class Rules:
 
     def loaded_s(self, look: int) -> float:
         """Load that a level has had at a look (1, 2, …): a little, the floor, then doublings."""
-        return FIRST_S if look == 1 else max(FIRST_S, self.floor_seconds) * 2 ** (look - 2)
+        if look == 1:
+            return self.first_seconds
+        return max(self.first_seconds, self.floor_seconds) * 2.0 ** (look - 2)
 
 
 @dataclass(kw_only=True)
@@ -127,8 +131,9 @@ class Measuring:
     apart in time see more of what a server does than one that is as long.
 
     ``loads`` are the levels that are asked for. With ``auto`` the concurrency goes on doubling
-    from 1 until throughput has plateaued. ``make`` makes load: at a level, for about so many
-    seconds, within at most so many; ``done`` is told of each level that is finished.
+    from 1 until throughput has plateaued. ``then`` is told of every level when it was loaded
+    once, and names another one that is to be, or ``None``. ``make`` makes load: at a level, for
+    about so many seconds, within at most so many; ``done`` is told of each level that is finished.
     ``stopwatch`` has the time that was used before; without one, time begins now.
     """
 
@@ -142,6 +147,7 @@ class Measuring:
         make: Callable[[Load, float, float], LoadReport],
         done: Callable[[MeasuredLevel], None],
         stopwatch: Stopwatch | None = None,
+        then: Callable[[MeasuredLevel], Load | None] = lambda level: None,
     ) -> None:
         self.levels: list[MeasuredLevel] = []
         self._loads = loads
@@ -153,6 +159,7 @@ class Measuring:
         self._make = make
         self._done = done
         self._stopwatch = stopwatch or Stopwatch.started()
+        self._then = then
         self._told: set[Load] = set()
 
     def run(self) -> None:
@@ -165,7 +172,7 @@ class Measuring:
             level = MeasuredLevel(load=load)
             more = len(self._loads) - len(self.levels)
             share = self._left_s() / max(more, 2 if self._auto else 1)
-            level.reports.append(self._make(load, FIRST_S, share))
+            level.reports.append(self._make(load, self._rules.first_seconds, share))
             self.levels.append(level)
             self._look(level)
             self._tell_done()
@@ -192,7 +199,10 @@ class Measuring:
     # -- which level
 
     def _first_loads(self) -> Iterator[Load]:
-        yield from self._loads
+        for load in self._loads:
+            yield load
+            while (another := self._then(self.levels[-1])) is not None:
+                yield another
         if self._auto:
             for batch in dict.fromkeys(load.batch_size for load in self._loads):
                 while (concurrency := self._next_concurrency(batch)) is not None:

@@ -144,6 +144,13 @@ OPTIONS = (
     ),
     Option("--triton-perf-output", "where results go", "triton-perf-results", metavar="DIR"),
     Option("--triton-perf-report", f"which of {', '.join(REPORTS)}", "all", metavar="LIST"),
+    Option(
+        "--triton-perf-write-config",
+        "leave the config.pbtxt of the best configuration that a search found there, in a folder "
+        "of the model's name",
+        metavar="DIR",
+        shown_default="none",
+    ),
     Option("--triton-perf-max-seconds", "measuring time one sweep may use", "120", metavar="S"),
     Option(
         "--triton-perf-floor-seconds",

@@ -17,6 +17,7 @@ from pytest_triton_perf.load.base import LoadGenerator
 from pytest_triton_perf.measuring import Rules
 from pytest_triton_perf.probes.watch import Watch
 from pytest_triton_perf.progress import Progress
+from pytest_triton_perf.searching import SearchRun
 from pytest_triton_perf.servers.base import Launcher, RunningServer, ServerSpec
 from pytest_triton_perf.sweeping import SweepRun
 
@@ -65,7 +66,7 @@ class PerfSession:
         self._progress = progress
         self._current: _Watched | None = None
         self._server_only: dict[str | None, Mapping[str, Any]] = {}
-        self._runs: dict[str, SweepRun] = {}
+        self._runs: dict[str, SweepRun | SearchRun] = {}
 
     def server(self, spec: ServerSpec) -> RunningServer:
         """The running server for ``spec``; another one, or a dead one, is replaced.
@@ -83,13 +84,13 @@ class PerfSession:
         Raises:
             MissingPartError, ServerError, LoadError: a level could not be measured.
         """
-        sweeping = self._runs[test.nodeid] = self._sweep_run(test)
+        sweeping = self._runs[test.nodeid] = self._new_run(test)
         try:
             with self._turn:
-                take = self._journal.take(_sweep_name(test), self._ingredients(test))
-                if not take.is_new:
-                    self._server_only.setdefault(test.server.image, take.server)
-                sweeping.measure(take, lambda: self._started(test.server))
+                if isinstance(sweeping, SearchRun):
+                    sweeping.measure()
+                else:
+                    self._measure_sweep(sweeping, test)
         except TritonPerfError as error:
             sweeping.ended_early(error)
             raise
@@ -100,7 +101,7 @@ class PerfSession:
 
     def judge(self, test: PerfTest) -> list[tuple[Verdict, Sweep]]:
         """The verdict on each budget of a test, with the sweep it rests on."""
-        sweeping = self._runs.setdefault(test.nodeid, self._sweep_run(test))
+        sweeping = self._runs.setdefault(test.nodeid, self._new_run(test))
         return [(verdict, sweeping.sweep) for verdict in sweeping.judge()]
 
     def sweep(self, test: PerfTest) -> Sweep | None:
@@ -113,6 +114,11 @@ class PerfSession:
         sweeping = self._runs.get(test.nodeid)
         return [] if sweeping is None else sweeping.verdicts
 
+    def search(self, test: PerfTest) -> SearchRun | None:
+        """The search of a test that searches, as far as it got."""
+        run = self._runs.get(test.nodeid)
+        return run if isinstance(run, SearchRun) else None
+
     def server_log(self) -> str:
         """What the current server has written so far; empty where none runs."""
         return "" if self._current is None else self._current.server.logs()
@@ -122,8 +128,13 @@ class PerfSession:
         return Run(
             environment=self._environment,
             server_only=list(self._server_only.values()),
-            sweeps=[run.sweep for run in self._runs.values() if run.sweep.measurements],
+            sweeps=[sweep for run in self._runs.values() for sweep in run.sweeps],
             verdicts=[verdict for run in self._runs.values() for verdict in run.verdicts],
+            searches=[
+                run.result
+                for run in self._runs.values()
+                if isinstance(run, SearchRun) and run.result is not None
+            ],
             wall_s=wall_s,
             exit=exit_status,
             notes=self._journal.notes,
@@ -143,6 +154,13 @@ class PerfSession:
                 current.watch.stop()
             finally:
                 current.server.stop()
+
+    def _measure_sweep(self, run: SweepRun, test: PerfTest, part: str = "") -> None:
+        """Measure a sweep; ``part`` tells those of one test and variant apart."""
+        take = self._journal.take(f"{_sweep_name(test)}{part}", self._ingredients(test))
+        if not take.is_new:
+            self._server_only.setdefault(test.server.image, take.server)
+        run.measure(take, lambda: self._started(test.server))
 
     def _started(self, spec: ServerSpec) -> tuple[RunningServer, Watch, Mapping[str, Any]]:
         watched = self._watched(spec)
@@ -170,13 +188,25 @@ class PerfSession:
             }
         return self._current
 
-    def _sweep_run(self, test: PerfTest) -> SweepRun:
+    def _new_run(self, test: PerfTest) -> SweepRun | SearchRun:
+        if test.search is None:
+            return self._sweep_run(test)
+        return SearchRun(
+            test,
+            test.search,
+            rules=self._rules,
+            measure=self._measure_sweep,
+            progress=self._progress,
+            sweep_run=self._sweep_run,
+        )
+
+    def _sweep_run(self, test: PerfTest, **how: Any) -> SweepRun:
         return SweepRun(
             test,
             name=with_image(test.variant.name, test.server.image, self._images),
-            rules=self._rules,
             generator=self._generator,
             progress=self._progress,
+            **{"rules": self._rules, **how},
         )
 
 

@@ -25,7 +25,8 @@ class Settings:
     ``gpus`` is ``"all"``, ``"none"`` or a tuple of GPU UUIDs. ``max_seconds`` is the measuring
     time that one sweep may use, ``floor_seconds`` the load that a level gets at least before a
     budget passes on it, ``confidence`` that of printed intervals (0.95), and ``inconclusive``
-    what an undecided budget does to its test: ``"warn"``, ``"fail"`` or ``"pass"``. A path or an
+    what an undecided budget does to its test: ``"warn"``, ``"fail"`` or ``"pass"``. The best
+    configuration of a search goes to ``write_config``. A path or an
     image that was not given is ``None``. ``remote`` is the running Triton to use, ``None`` where
     one is to be started; ``metrics`` is its metrics endpoint, ``None`` where that was not given.
     ``resume`` says whether to go on with an interrupted session.
@@ -50,6 +51,7 @@ class Settings:
     floor_seconds: float
     confidence: float
     inconclusive: str
+    write_config: Path | None
     resume: bool
     remote: Remote | None
     metrics: MetricsEndpoint | None
@@ -83,6 +85,7 @@ class Settings:
             floor_seconds=_number(read, "triton_perf_floor_seconds"),
             confidence=_number(read, "triton_perf_confidence", below=1),
             inconclusive=read.text("triton_perf_inconclusive"),
+            write_config=read.path("triton_perf_write_config"),
             resume=_resume(read, remote),
             remote=remote,
             metrics=_metrics(remote),

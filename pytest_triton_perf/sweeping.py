@@ -31,8 +31,9 @@ Start = Callable[[], tuple[RunningServer, Watch, Mapping[str, object]]]
 class SweepRun:
     """The sweep of one test.
 
-    ``name`` is what messages call its configuration. ``sweep`` is what was measured, as far as it
-    got, and ``verdicts`` are those that ``judge`` last gave.
+    ``name`` is what messages call its configuration. ``then`` is told of every level when it was
+    loaded once, and names another one that is to be, or ``None``. ``sweep`` is what was measured,
+    as far as it got, and ``verdicts`` are those that ``judge`` last gave.
     """
 
     def __init__(
@@ -43,12 +44,14 @@ class SweepRun:
         rules: Rules,
         generator: LoadGenerator,
         progress: Progress,
+        then: Callable[[Measurement], Load | None] = lambda measurement: None,
     ) -> None:
         self._test = test
         self._name = name
         self._rules = rules
         self._generator = generator
         self._progress = progress
+        self._then = then
         self._why_not = ""
         self._decisions: Mapping[Budget, Mapping[Load, Decision]] = {}
         self._records: dict[Load, list[Record]] = {}
@@ -60,6 +63,11 @@ class SweepRun:
             test=test.nodeid, variant=test.variant, image=test.server.image, measurements=[]
         )
         self.verdicts: list[Verdict] = []
+
+    @property
+    def sweeps(self) -> list[Sweep]:
+        """The sweep, if anything was measured."""
+        return [self.sweep] if self.sweep.measurements else []
 
     @property
     def levels_left(self) -> int:
@@ -101,6 +109,7 @@ class SweepRun:
             rules=self._rules,
             make=make,
             done=self._level_done,
+            then=lambda level: self._then(self._measurement(level)),
             stopwatch=self._stopwatch,
         )
         try:

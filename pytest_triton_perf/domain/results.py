@@ -15,6 +15,7 @@ from pytest_triton_perf.domain.metrics import (
     percentile_of,
 )
 from pytest_triton_perf.domain.names import with_image
+from pytest_triton_perf.domain.searched import SearchResult
 from pytest_triton_perf.domain.sweeps import Sweep
 from pytest_triton_perf.domain.timelines import Curve, MemoryTimeline, Phase
 from pytest_triton_perf.domain.variants import Variant
@@ -37,6 +38,7 @@ class Run:
     environment: Mapping[str, Any]
     sweeps: Sequence[Sweep]
     verdicts: Sequence[Verdict]
+    searches: Sequence[SearchResult] = ()
     server_only: Sequence[Mapping[str, Any]] = ()
     wall_s: float = 0.0
     exit: int = 0
@@ -86,6 +88,7 @@ def merge(runs: Sequence[Run]) -> Run:
         server_only=list(servers.values()),
         sweeps=[sweep for run in runs for sweep in run.sweeps],
         verdicts=[verdict for run in runs for verdict in run.verdicts],
+        searches=[search for run in runs for search in run.searches],
         wall_s=max(run.wall_s for run in runs),
         exit=max(run.exit for run in runs),
         confidence=runs[0].confidence,
@@ -121,6 +124,7 @@ def to_json(run: Run) -> dict[str, Any]:
             if sweep.memory
         ],
         "verdicts": [_verdict_to_json(verdict) for verdict in run.verdicts],
+        "searches": [search.to_json() for search in run.searches],
         "comparisons": [],
     }
 
@@ -164,6 +168,7 @@ def from_json(data: Mapping[str, Any]) -> Run:
                 for (test, variant, image), measurements in sweeps.items()
             ],
             verdicts=[_verdict_from_json(row) for row in data["verdicts"]],
+            searches=tuple(SearchResult.from_json(row) for row in data.get("searches", ())),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"results.json is incomplete: {error!r}") from error

@@ -64,8 +64,8 @@ def expand(variants: Any) -> list[Overrides]:
     ):
         return [dict(v) for v in variants]
     raise UsageError(
-        "variants: expected a mapping of config path to a list of values, or a list of mappings "
-        f"of config path to value, not {variants!r}"
+        "variants: expected a mapping of config path to a list of values, a list of mappings of "
+        f"config path to value, or 'search', not {variants!r}"
     )
 
 

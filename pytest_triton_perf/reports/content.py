@@ -149,7 +149,15 @@ def _throughput(level: Level) -> float:
 
 
 def summary_sentence(run: Run, model: str) -> str:
-    """Which configuration of a model is best, by how much, and how sure that is, in sentences."""
+    """Which configuration of a model is best, by how much, and how sure that is, in sentences.
+
+    What searches found comes first.
+    """
+    searches = [f"{search}." for search in run.searches if search.model == model]
+    return " ".join([*searches, _best_sentence(run, model)])
+
+
+def _best_sentence(run: Run, model: str) -> str:
     ranked = best_levels(run, model)
     levels, names = levels_of(run, model), list(configurations_of(run, model))
     lead = (

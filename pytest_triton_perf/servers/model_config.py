@@ -46,6 +46,15 @@ def to_dict(message: Any) -> Config:
     return config
 
 
+def to_text(config: Mapping[str, Any]) -> str:
+    """A config as ``config.pbtxt`` has it."""
+    json_format = import_quietly("google.protobuf.json_format")
+    text_format = import_quietly("google.protobuf.text_format")
+
+    text: str = text_format.MessageToString(json_format.ParseDict(dict(config), _message()))
+    return text
+
+
 def from_json(found: Mapping[str, Any]) -> Config:
     """A model config as Triton writes it over HTTP: with defaults, and numbers as numbers."""
     json_format = import_quietly("google.protobuf.json_format")

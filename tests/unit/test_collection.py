@@ -77,6 +77,16 @@ def dynamic(repository: Path) -> None:
             "",
             "model 'add_sub': max_batch_size: 'many' cannot be used*",
         ),
+        (
+            "model='add_sub', concurrency=1, variants='serach'",
+            "",
+            "perf_sweep: variants: expected a mapping *, or 'search', not 'serach'",
+        ),
+        (
+            "model='add_sub', request_rate='auto'",
+            "",
+            "perf_sweep: request_rate: 'auto' needs variants='search'; list the rates",
+        ),
     ],
 )
 def test_a_mistake_is_one_usage_error_with_its_place(collect, monkeypatch, keys, budget, message):
@@ -432,3 +442,73 @@ def test_workers_of_xdist_cannot_share_a_remote_server(collect, pytester):
     )
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: --triton-launch=remote: workers of pytest-xdist *-n0"])
+
+
+def search(keys, sweep="concurrency='auto', variants='search'"):
+    return (
+        f"import pytest\n\n@pytest.mark.perf_sweep(model='add_sub', {sweep})\n"
+        f"@pytest.mark.perf_search({keys})\ndef test_it(): pass\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("max_instance_cuont=3", "unknown key 'max_instance_cuont' (did you mean 'max_instance_c*"),
+        ("objective='troughput'", "objective: unknown metric 'troughput' (did you mean 'through*"),
+        ("mode='fast'", "mode: expected 'quick', 'brute' or 'optuna', not 'fast'"),
+        ("min_concurrency=9, max_concurrency=8", "min_concurrency=9 is over max_concurrency=8: *"),
+        ("parameters={'max_batch_size': []}", "parameters?'max_batch_size'?: expected a list *"),
+        (
+            "objective={'power_w': 1}",
+            "objective power_w cannot be measured: --triton-gpus=none",
+        ),
+        (
+            "objective='p75_latency_ms'",
+            "objective p75_latency_ms: the sweep measures p50, p90, p95 and p99; add 75 to *",
+        ),
+        (
+            "parameters={'max_batch_size': list(range(1, 2500))}",
+            "the space has 2,499 configurations, and at most 2,000 can be searched; *",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_search_is_told_at_collection(collect, keys, message):
+    result = collect(search(keys), "--triton-gpus=none")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*ERROR: test_it.py:3: test_it: perf_search: {message}"])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ("{'max_bach_size': [8]}", "max_bach_size: * has no field * (did you mean 'max_batch_siz*"),
+        ("{'max_batch_size': [8, 'many']}", "max_batch_size: 'many' cannot be used*"),
+    ],
+)
+def test_parameters_of_a_search_are_paths_of_the_config(collect, parameters, message):
+    result = collect(search(f"parameters={parameters}"))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*ERROR: test_it.py:3: test_it: model 'add_sub': {message}"])
+
+
+def test_optuna_has_to_be_installed_for_its_mode(collect, monkeypatch):
+    monkeypatch.setattr("pytest_triton_perf.search_plans.find_spec", lambda name: None)
+    result = collect(search("mode='optuna'"))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["*perf_search: mode='optuna' needs optuna: pip install 'pytest-triton-perf?search?'"]
+    )
+
+
+def test_a_search_needs_its_sweep_to_ask_for_it(collect):
+    result = collect(search("mode='brute'", sweep="concurrency=1"))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*perf_search: needs perf_sweep(variants='search') beside it"])
+    result = collect("import pytest\n\n@pytest.mark.perf_search()\ndef test_it(): pass\n")
+    result.stderr.fnmatch_lines(["*test_it: perf_search needs a perf_sweep marker beside it"])
+
+
+def test_a_search_is_one_test_whatever_its_space(collect):
+    result = collect(search(""), "--collect-only", "-q")
+    result.stdout.fnmatch_lines(["test_it.py::test_it?search?", "1 test collected *"])

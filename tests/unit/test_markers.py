@@ -104,7 +104,7 @@ def test_input_data_is_looked_for_beside_the_test():
         ({"shapes": {"X": (0,)}}, r"shapes\['X'\]: dimensions are whole numbers above 0"),
         ({"percentiles": 99}, "percentiles: expected a list"),
         ({"percentiles": (99.9,)}, "percentiles: expected whole numbers from 1 to 99, not 99.9"),
-        ({"variants": "search"}, "variants: expected a mapping"),
+        ({"variants": "serach"}, "variants: expected a mapping .*, or 'search', not 'serach'"),
         ({"server_args": "--x"}, "server_args: expected a list of texts"),
         ({"perf_analyzer_args": ["-m", "other"]}, "-m"),
     ],

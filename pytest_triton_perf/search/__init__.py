@@ -1,0 +1,1 @@
+"""Which configurations a search measures, in which order, and when it knows enough."""

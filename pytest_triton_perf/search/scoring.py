@@ -1,0 +1,63 @@
+"""From a level's figures to what a search compares: logarithms with standard errors."""
+
+import math
+from collections.abc import Mapping
+from statistics import NormalDist
+
+from pytest_triton_perf.domain.budgets import Budget
+from pytest_triton_perf.domain.levels import Estimate, Measurement
+from pytest_triton_perf.domain.metrics import find_metric
+from pytest_triton_perf.search.base import NOTHING, Guess
+
+_LEAST = 1e-3
+"""A smaller figure (no watt, no byte) counts as this: it has no logarithm."""
+
+_BETWEEN_LOADS = 0.01
+"""What a configuration differs by from one time that it is loaded to the next, at least."""
+
+_UNKNOWN = 0.2
+"""The standard error where an interval is open, or where there is none and should be."""
+
+
+def score(
+    measurement: Measurement, objectives: Mapping[str, float], confidence: float = 0.95
+) -> Guess:
+    """The weighted mean of the objectives' logarithms; lower-is-better ones with a minus.
+
+    A level on which an objective was not measured is worse than any other.
+    """
+    total = sum(objectives.values())
+    mean = variance = 0.0
+    for name, weight in objectives.items():
+        estimate = measurement.values.get(name)
+        if estimate is None:
+            return NOTHING
+        sign = 1 if find_metric(name).better == "higher" else -1
+        mean += weight / total * sign * _log(estimate.value)
+        variance += (weight / total * _error(estimate, confidence)) ** 2
+    return Guess(mean, math.sqrt(variance))
+
+
+def slack(measurement: Measurement, budget: Budget, confidence: float = 0.95) -> Guess:
+    """How far a level's figure is inside a limit; without the figure it is infinitely outside."""
+    estimate = measurement.values.get(budget.metric.name)
+    if estimate is None:
+        return NOTHING
+    sign = 1 if budget.metric.better == "higher" else -1
+    distance = sign * (_log(estimate.value) - math.log(budget.limit))
+    return Guess(distance, _error(estimate, confidence))
+
+
+def _log(value: float) -> float:
+    return math.log(max(value, _LEAST))
+
+
+def _error(estimate: Estimate, confidence: float) -> float:
+    """The standard error of the logarithm; a figure without an interval is a peak, or a mean."""
+    if estimate.ci is None:
+        return _BETWEEN_LOADS
+    low, high = estimate.ci
+    if low is None or high is None or low <= 0:
+        return _UNKNOWN
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    return math.hypot(_BETWEEN_LOADS, (math.log(high) - math.log(low)) / (2 * z))
