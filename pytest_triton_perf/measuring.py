@@ -93,6 +93,7 @@ class Stopwatch:
     def __init__(self) -> None:
         self._before_s = self._lap_s = 0.0
         self._started: float | None = None
+        self._paused = False
 
     @classmethod
     def started(cls) -> "Stopwatch":
@@ -111,6 +112,16 @@ class Stopwatch:
         """Let it run; nothing happens where it does."""
         if self._started is None:
             self._started = time.monotonic()
+
+    def pause(self) -> None:
+        """Let it stand until ``go_on``."""
+        self._paused = self._started is not None
+        self._before_s, self._started = self.used_s, None
+
+    def go_on(self) -> None:
+        """Let it run again, if it did before ``pause``."""
+        if self._paused:
+            self.start()
 
     def add(self, seconds: float) -> None:
         """Count time that was used in an earlier session."""
@@ -169,13 +180,45 @@ class Measuring:
             LoadError, ServerError: as ``make``.
         """
         for load in self._first_loads():
-            level = MeasuredLevel(load=load)
             more = len(self._loads) - len(self.levels)
-            share = self._left_s() / max(more, 2 if self._auto else 1)
-            level.reports.append(self._make(load, self._rules.first_seconds, share))
-            self.levels.append(level)
-            self._look(level)
-            self._tell_done()
+            self._begin(load, self._left_s() / max(more, 2 if self._auto else 1))
+        self._decide()
+        self._stopwatch.pause()
+
+    def measure_more(self, next_load: Callable[[], Load | None]) -> bool:
+        """After ``run``, load what ``next_load`` names, one after the other, until it names none.
+
+        A level that was measured gets another segment. The budgets are decided at the new ones
+        too. ``False`` where the time was up before that; what went by between ``run`` and here
+        does not count.
+
+        Raises:
+            LoadError, ServerError: as ``make``.
+        """
+        self._stopwatch.go_on()
+        try:
+            in_time = True
+            while in_time and (load := next_load()) is not None:
+                level = next((level for level in self.levels if level.load == load), None)
+                if level is not None:
+                    in_time = self._load_again(level)
+                elif in_time := self._fits(load):
+                    self._begin(load, self._left_s())
+            self._decide()
+            return in_time
+        finally:
+            self._stopwatch.pause()
+
+    def _begin(self, load: Load, max_seconds: float) -> None:
+        """Load a level for the first time, and look at it."""
+        level = MeasuredLevel(load=load)
+        level.reports.append(self._make(load, self._rules.first_seconds, max_seconds))
+        self.levels.append(level)
+        self._look(level)
+        self._tell_done()
+
+    def _decide(self) -> None:
+        """Load the levels on which a budget hangs until it is certain or the time is up."""
         in_time = True
         while in_time and (waiting := self._open_levels()):
             for level in waiting:
@@ -246,6 +289,14 @@ class Measuring:
                 self._done(level)
 
     # -- how long
+
+    def _fits(self, load: Load) -> bool:
+        """Whether there is time for a new level, so much that its budgets can be decided."""
+        alike = [level for level in self.levels if level.load.batch_size == load.batch_size]
+        seconds = max([self._rules.first_seconds, *(level.segments[0].seconds for level in alike)])
+        if any(load.matches(budget.at) for budget in [*self._budgets, *self._compared]):
+            seconds = max(seconds, self._rules.loaded_s(2) + _SEGMENTS_PER_LOOK * _STARTUP_S)
+        return self._left_s() >= seconds + _STARTUP_S
 
     def _left_s(self) -> float:
         return self._rules.max_seconds - self._stopwatch.used_s

@@ -2,10 +2,11 @@
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_triton_perf.collection import PerfTest
+from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.names import with_image
 from pytest_triton_perf.domain.results import Run
 from pytest_triton_perf.domain.sweeps import Sweep
@@ -81,9 +82,23 @@ class PerfSession:
 
         What was measured before an error is kept.
 
+        A sweep of automatic concurrency can measure more until the test is judged.
+
         Raises:
             MissingPartError, ServerError, LoadError: a level could not be measured.
         """
+
+        def narrow(limits: Sequence[Budget]) -> None:
+            assert isinstance(sweeping, SweepRun)
+            try:
+                with self._turn:
+                    sweeping.narrow(limits)
+            except TritonPerfError as error:
+                sweeping.ended_early(error)
+                raise
+            finally:
+                self._progress.clear()
+
         sweeping = self._runs[test.nodeid] = self._new_run(test)
         try:
             with self._turn:
@@ -97,6 +112,8 @@ class PerfSession:
         finally:
             self._progress.dropped(sweeping.levels_left)
             self._progress.clear()
+        if isinstance(sweeping, SweepRun) and test.sweep.auto:
+            return replace(sweeping.sweep, narrow=narrow)
         return sweeping.sweep
 
     def judge(self, test: PerfTest) -> list[tuple[Verdict, Sweep]]:

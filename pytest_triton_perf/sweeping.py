@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from pytest_triton_perf.bench import Bench
 from pytest_triton_perf.collection import PerfTest
+from pytest_triton_perf.domain.bracketing import Step, next_step, out_of_time
 from pytest_triton_perf.domain.budgets import Budget, Decision
 from pytest_triton_perf.domain.levels import Estimate, Load, Measurement
 from pytest_triton_perf.domain.metrics import SERVER_TIMES, find_metric, percentile_of
@@ -33,7 +34,8 @@ class SweepRun:
 
     ``name`` is what messages call its configuration. ``then`` is told of every level when it was
     loaded once, and names another one that is to be, or ``None``. ``sweep`` is what was measured,
-    as far as it got, and ``verdicts`` are those that ``judge`` last gave.
+    as far as it got (further levels come into its list), and ``verdicts`` are those that
+    ``judge`` last gave.
     """
 
     def __init__(
@@ -59,8 +61,15 @@ class SweepRun:
         self._bench: Bench | None = None
         self._stopwatch = Stopwatch()
         self._done: set[Load] = set()
+        self._notes: dict[Load, list[str]] = {}
+        self._measuring: Measuring | None = None
+        self._take: Take | None = None
+        self._measurements: list[Measurement] = []
         self.sweep = Sweep(
-            test=test.nodeid, variant=test.variant, image=test.server.image, measurements=[]
+            test=test.nodeid,
+            variant=test.variant,
+            image=test.server.image,
+            measurements=self._measurements,
         )
         self.verdicts: list[Verdict] = []
 
@@ -102,7 +111,8 @@ class SweepRun:
             self._records.setdefault(load, []).append(record)
             return record.report
 
-        measuring = Measuring(
+        self._take = take
+        self._measuring = measuring = Measuring(
             loads=spec.loads,
             auto=spec.auto,
             budgets=self._test.budgets,
@@ -121,17 +131,67 @@ class SweepRun:
             measuring.run()
             take.finish(self._stopwatch.lap_s())
         finally:
-            measurements = [self._measurement(level) for level in measuring.levels]
-            self.sweep = replace(self.sweep, measurements=measurements)
-            if self._bench is not None:
-                self.sweep = replace(self.sweep, memory=self._bench.memory)
-            self._decisions = {b: measuring.decisions(b) for b in self._test.budgets}
-            # A session has hundreds of levels: their requests would fill the memory.
-            self._records.clear()
-            self._bench = None
+            self._take_over(measuring)
+            if not spec.auto:
+                self._let_go()
+
+    def narrow(self, limits: Sequence[Budget]) -> None:
+        """Measure further levels, to tell at which concurrency ``limits`` break.
+
+        All of them break as load rises, or all as it falls. Once the test is judged, nothing more
+        is measured.
+
+        Raises:
+            ServerError, LoadError: a level could not be measured.
+        """
+        if self._measuring is None or self._take is None:
+            return
+        try:
+            for batch_size in dict.fromkeys(load.batch_size for load in self._test.sweep.loads):
+                self._narrow(self._measuring, limits, batch_size)
+            self._take.finish(self._stopwatch.lap_s())
+        finally:
+            self._take_over(self._measuring)
+
+    def _narrow(self, measuring: Measuring, limits: Sequence[Budget], batch_size: int) -> None:
+        from pytest_triton_perf.domain.deciding import NEARLY
+
+        def step() -> Step:
+            levels = {
+                level.load.concurrency: self._measurement(level)
+                for level in measuring.levels
+                if level.load.batch_size == batch_size and level.load.concurrency is not None
+            }
+            return next_step(levels, limits, enough_s=NEARLY * self._rules.loaded_s(2))
+
+        def next_load() -> Load | None:
+            concurrency = step().concurrency
+            if concurrency is None:
+                return None
+            return Load(concurrency=concurrency, batch_size=batch_size)
+
+        in_time = measuring.measure_more(next_load)
+        last = step()
+        note = last.note if in_time else out_of_time(last, limits)
+        if last.kept is not None and note:
+            load = Load(concurrency=last.kept, batch_size=batch_size)
+            self._notes.setdefault(load, []).append(note)
+
+    def _take_over(self, measuring: Measuring) -> None:
+        """Put what was measured into the sweep, which the test may hold already."""
+        self._measurements[:] = [self._measurement(level) for level in measuring.levels]
+        if self._bench is not None:
+            self.sweep = replace(self.sweep, memory=self._bench.memory)
+        self._decisions = {b: measuring.decisions(b) for b in self._test.budgets}
+
+    def _let_go(self) -> None:
+        """Keep figures only: the requests of hundreds of levels would fill the memory."""
+        self._records.clear()
+        self._measuring = self._take = self._bench = None
 
     def judge(self) -> list[Verdict]:
         """The verdict on each budget of the test."""
+        self._let_go()
         loads = self._test.sweep.loads
         if self._test.sweep.auto:
             loads = tuple(dict.fromkeys([*loads, *(level.load for level in self.sweep)]))
@@ -200,6 +260,7 @@ class SweepRun:
         missing |= seen.missing
         missing.setdefault("energy_per_inference_j", "there is no throughput to relate energy to")
         notes = [*found.notes, *(note for report in level.reports for note in report.notes)]
+        notes += self._notes.get(level.load, [])
         faults = host.faults((record.before, record.after) for record in records)
         if not all(report.keeps_up for report in level.reports):
             faults = (*faults, _CLIENT_BOUND)

@@ -1,7 +1,7 @@
 """A sweep: one variant measured at several load levels, as a test sees it."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_triton_perf.domain.budgets import Budget
@@ -107,7 +107,9 @@ class Sweep:
 
     ``test`` is the pytest node id. ``levels`` come in ascending order of load, whatever order
     they were measured in. ``image`` is the one that Triton ran from, ``None`` outside a container;
-    ``memory`` is how the server's memory went meanwhile.
+    ``memory`` is how the server's memory went meanwhile. ``narrow`` measures further levels, to
+    tell more exactly at which load some limits break, and adds them to ``measurements``; it is
+    there in a test's own sweep with ``concurrency="auto"``, and does nothing once the test is over.
     """
 
     test: str
@@ -115,6 +117,7 @@ class Sweep:
     measurements: Sequence[Measurement]
     image: str | None = None
     memory: MemoryTimeline | None = None
+    narrow: Callable[[Sequence[Budget]], None] | None = field(default=None, compare=False)
 
     @property
     def model(self) -> str:
@@ -166,22 +169,63 @@ class Sweep:
 
         ``limits`` are named as budgets are: ``p99_latency_ms=25``, ``min_throughput=800``,
         ``max_gpu_memory_mb=4000``. A level on which a limit's metric was not measured is not
-        within that limit.
+        within that limit. With ``concurrency="auto"`` the limits are bracketed first, as
+        :meth:`highest_load` does.
 
         Raises:
             SweepError: a name is unknown, or no level is within the limits; the message shows
                 the ramp.
+            LoadError, ServerError: a further level could not be measured.
         """
         __tracebackhide__ = True
         try:
             goal = find_metric(metric)
-            budgets = [Budget.from_keyword(name, limit) for name, limit in limits.items()]
         except UsageError as error:
             raise SweepError(f"best(): {error}") from None
+        budgets = _limits("best", limits)
+        # What limits one kind of load gets better with the other: a latency, the throughput.
+        self._narrow([budget for budget in budgets if budget.metric.better != goal.better])
+        within = self._within(budgets, metric)
+        pick = min if goal.better == "lower" else max
+        return pick(within, key=lambda level: level.measurement.values[metric].value)
+
+    def highest_load(self, **limits: float) -> Level:
+        """The highest load within all ``limits``: the most clients, or the highest request rate.
+
+        ``limits`` are named as in :meth:`best`. With ``concurrency="auto"``, levels between the
+        highest that keeps the limits on latency and the next that breaks them are measured too,
+        until the two are about 10 % apart, the answer's interval has the limit inside, or the
+        sweep's time is used up; a note of the level says so then. Of several batch sizes at one
+        load, the largest counts.
+
+        Raises:
+            SweepError: no limit is given, a name is unknown, or no level is within the limits;
+                the message shows the ramp.
+            LoadError, ServerError: a further level could not be measured.
+        """
+        __tracebackhide__ = True
+        budgets = _limits("highest_load", limits)
+        if not budgets:
+            raise SweepError("highest_load(): name a limit, for example p99_latency_ms=25")
+        self._narrow([budget for budget in budgets if budget.metric.better == "lower"])
+        within = self._within(budgets)
+        return max(within, key=lambda level: (level.load.value, level.batch_size))
+
+    def _narrow(self, limits: Sequence[Budget]) -> None:
+        """Bracket limits that all break as load rises, or all as it falls."""
+        __tracebackhide__ = True
+        # Memory and the like are no function of the load: they keep what an earlier level took.
+        bracketed = [limit for limit in limits if limit.metric.source == "client"]
+        if self.narrow is not None and bracketed:
+            self.narrow(bracketed)
+
+    def _within(self, budgets: Sequence[Budget], metric: str | None = None) -> list[Level]:
+        """The levels within all budgets that have ``metric``; there is one at least."""
+        __tracebackhide__ = True
         within = [
             level
             for level in self.levels
-            if level.measurement.value(metric) is not None
+            if (metric is None or level.measurement.value(metric) is not None)
             and all(budget.holds_on(level.measurement) for budget in budgets)
         ]
         if not within:
@@ -189,8 +233,7 @@ class Sweep:
             raise SweepError(
                 f"no load level of {self.variant.name} has {asked}\n{ramp_table(self, budgets)}"
             )
-        pick = min if goal.better == "lower" else max
-        return pick(within, key=lambda level: level.measurement.values[metric].value)
+        return within
 
     def table(self) -> str:
         """The ramp as a small text table."""
@@ -203,3 +246,11 @@ class Sweep:
         rows: list[dict[str, Any]] = [level.measurement.as_row() for level in self.levels]
         frame: pd.DataFrame = pd.DataFrame(rows)
         return frame
+
+
+def _limits(method: str, limits: Mapping[str, float]) -> list[Budget]:
+    __tracebackhide__ = True
+    try:
+        return [Budget.from_keyword(name, limit) for name, limit in limits.items()]
+    except UsageError as error:
+        raise SweepError(f"{method}(): {error}") from None

@@ -90,6 +90,33 @@ def test_an_automatic_concurrency_ends_on_the_plateau(project):
     assert all(throughput["value"] < 203 for throughput in found.values())
 
 
+def test_the_highest_load_within_a_limit_is_narrowed_down(project):
+    """Four instances that sleep for 40 ms: with c clients, the mean is 10 ms times c from 4 on."""
+    four = "instance_group [ { kind: KIND_CPU, count: 4 } ]"
+    project.model("sleeps", "time.sleep(0.04)", config=four)
+    project.tests(
+        """
+        import pytest
+
+        @pytest.mark.perf_sweep(model="sleeps", concurrency="auto")
+        @pytest.mark.perf_budget(min_throughput=5)
+        def test_it(triton_sweep):
+            ramp = len(triton_sweep.levels)
+            level = triton_sweep.highest_load(avg_latency_ms=110)
+            assert 8 < level.concurrency < 12
+            assert len(triton_sweep.levels) > ramp
+            best = triton_sweep.best("throughput", avg_latency_ms=110)
+            assert best.avg_latency_ms <= 110
+        """
+    )
+    project.run("--triton-perf-floor-seconds=0.5").assert_outcomes(passed=1)
+    found = {level["concurrency"] for level in measured(project)}
+    assert found >= {1, 2, 4, 8, 16}
+    assert found & {9, 10, 11}
+    (verdict,) = project.results()["verdicts"]
+    assert verdict["status"] == "passed"  # at every level, the new ones too
+
+
 def test_a_server_that_stalls_is_measured_with_its_stalls(project):
     project.model("stalls", STALLS)
     budgets = ("p50_latency_ms=500", "avg_latency_ms=1", "p99_latency_ms=1.5")

@@ -229,3 +229,48 @@ def test_the_looks_fill_the_time(floor: float, max_seconds: float, looks: int) -
     rules = Rules(floor_seconds=floor, max_seconds=max_seconds)
     assert rules.looks == looks
     assert rules.loaded_s(looks) >= max_seconds or looks == 2
+
+
+def test_more_levels_are_measured_when_asked_for_with_their_budgets(clock: Clock) -> None:
+    limit = budget(p99_latency_ms=10)
+    server = Server(clock, {1: 1, 2: 1, 3: 1})
+    swept, done = sweep(server, [ONE, TWO], limit)
+    server.made.clear()
+    three = Load(concurrency=3)
+    wanted = iter([three, ONE])
+    assert swept.measure_more(lambda: next(wanted, None))
+    # A new level, another segment of one that was there, and what the budget at the new one takes.
+    assert [load for load, _ in server.made] == [three, ONE, *[three] * 4]
+    assert statuses(swept, limit) == {ONE: "passed", TWO: "passed", three: "passed"}
+    assert done[-1] == three
+
+
+def test_time_that_the_test_takes_for_itself_is_not_the_sweeps(clock: Clock) -> None:
+    server = Server(clock, {1: 1, 2: 1})
+    swept, _ = sweep(server, [ONE], rules=Rules(max_seconds=5))
+    clock.now += 100
+    wanted = iter([TWO])
+    assert swept.measure_more(lambda: next(wanted, None))
+    assert [level.load for level in swept.levels] == [ONE, TWO]
+
+
+def test_a_level_whose_budgets_could_not_be_decided_is_not_begun(clock: Clock) -> None:
+    """It would make an undecided budget of one that every level so far keeps."""
+    limit = budget(p99_latency_ms=10)
+    for budgets, begun in [((), True), ((limit,), False)]:
+        server = Server(clock, {1: 1, 2: 1})
+        swept, _ = sweep(server, [ONE], *budgets, rules=Rules(max_seconds=4.5 if budgets else 2))
+        wanted = iter([TWO])
+        assert swept.measure_more(lambda wanted=wanted: next(wanted, None)) == begun
+        assert (TWO in [level.load for level in swept.levels]) == begun
+        assert set(statuses(swept, limit).values()) == ({"passed"} if budgets else set())
+
+
+def test_a_slow_level_is_not_begun_where_it_does_not_fit(clock: Clock) -> None:
+    class Slow(Server):
+        def make(self, load: Load, seconds: float, max_seconds: float) -> LoadReport:
+            return super().make(load, 3.0, max_seconds)
+
+    swept, _ = sweep(Slow(clock, {1: 500, 2: 500}), [ONE], rules=Rules(max_seconds=6))
+    assert not swept.measure_more(lambda: TWO)
+    assert [level.load for level in swept.levels] == [ONE]

@@ -20,7 +20,7 @@ from pytest_triton_perf.errors import LoadError, ServerError
 from pytest_triton_perf.journal import Journal
 from pytest_triton_perf.load.base import LoadReport, Traffic
 from pytest_triton_perf.markers import SweepSpec
-from pytest_triton_perf.measuring import Rules
+from pytest_triton_perf.measuring import Measuring, Rules
 from pytest_triton_perf.probes import host
 from pytest_triton_perf.probes.base import Reading
 from pytest_triton_perf.probes.sampler import Sampler
@@ -102,13 +102,14 @@ def sweep(
     reading: Reading = RAM,
     server: Server | None = None,
     loads: tuple[Load, ...] = (ONE, TWO),
+    auto: bool = False,
     take: Take | None = None,
     rules: Rules | None = None,
 ) -> SweepRun:
     spec = SweepSpec(
         model="m",
         loads=loads,
-        auto=False,
+        auto=auto,
         variants=({},),
         traffic=Traffic(model="m"),
         server_args=(),
@@ -331,3 +332,74 @@ def test_a_measured_sweep_keeps_figures_and_no_requests() -> None:
     assert (verdict.status, len(run.sweep.levels)) == ("passed", 2)
     assert len(made) > 4, "each level was loaded several times"
     assert [reference() for reference in made] == [None] * len(made)
+
+    # One that could be narrowed down lets them go once the test is over.
+    made.clear()
+    run = sweep(Watched(), auto=True)
+    run.judge()
+    gc.collect()
+    assert [reference() for reference in made] == [None] * len(made) != []
+
+
+class Queue(Generator):
+    """A millisecond, and an eighth more for each client; throughput grows up to 128 of them."""
+
+    def run(self, traffic: Traffic, load: Load, **how: Any) -> LoadReport:
+        self.made += 1
+        clients = load.concurrency or 1
+        noise = lognormal(self.made, 20 * clients, 1.0) ** 0.02
+        segment = closed_loop(0.001 * (1 + clients / 8) * noise, clients, started=10.0 * self.made)
+        return LoadReport(segment=segment, server_ms={}, missing={})
+
+
+LIMIT = Budget.from_keyword("p50_latency_ms", 1 + 10.5 / 8)
+"""Between ten and eleven clients."""
+
+
+def test_a_limit_is_narrowed_down_with_levels_like_all_others() -> None:
+    ample = Budget.from_keyword("p99_latency_ms", 10_000)
+    run = sweep(Queue(), ample, loads=(ONE,), auto=True, rules=Rules(max_seconds=1e6))
+    held = run.sweep
+    assert {level.concurrency for level in held} >= {1, 2, 4, 8, 16}
+    run.narrow([LIMIT])
+    assert {level.concurrency for level in held} >= {8, 10, 11, 12, 16}
+    assert held.highest_load(p50_latency_ms=LIMIT.limit).concurrency == 10
+    assert len(run.sweep.measurements) == len(held.measurements)
+    (verdict,) = run.judge()
+    assert verdict.status == "passed"  # at every level, the new ones too
+    assert run.levels_left == 0
+
+
+def test_nothing_more_is_measured_once_the_test_is_judged() -> None:
+    generator = Queue()
+    run = sweep(generator, loads=(ONE,), auto=True)
+    run.judge()
+    made = generator.made
+    run.narrow([LIMIT])
+    assert generator.made == made
+
+
+def test_a_bracket_that_the_time_leaves_wide_is_told_at_its_level(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = sweep(Queue(), loads=(ONE,), auto=True)
+    monkeypatch.setattr(Measuring, "_fits", lambda *_: False)
+    run.narrow([LIMIT])
+    (note,) = run.sweep.highest_load(p50_latency_ms=LIMIT.limit).measurement.notes
+    assert note == (
+        "p50_latency_ms <= 2.3125 ms breaks somewhere between concurrency 8 and 16: the sweep's "
+        "time is used up (--triton-perf-max-seconds)"
+    )
+
+
+def test_a_level_that_fails_while_narrowing_leaves_the_others() -> None:
+    class Fragile(Queue):
+        def run(self, traffic: Traffic, load: Load, **how: Any) -> LoadReport:
+            if load.concurrency == 10:
+                raise LoadError("it hung")
+            return super().run(traffic, load, **how)
+
+    run = sweep(Fragile(), loads=(ONE,), auto=True)
+    with pytest.raises(LoadError, match="m_config_default at concurrency 10: it hung"):
+        run.narrow([LIMIT])
+    assert {level.concurrency for level in run.sweep} >= {8, 12, 16}

@@ -87,3 +87,79 @@ def test_to_frame_has_one_row_per_level():
     assert list(frame["concurrency"]) == [1, 2, 4, 8]
     assert list(frame["p99_latency_ms"]) == [3.0, 4.0, 6.0, 10.0]
     assert frame["gpu_memory_mb"].isna().all()
+
+
+def test_the_highest_load_keeps_the_limits():
+    assert ramp().highest_load(p99_latency_ms=6).concurrency == 4
+    assert ramp().highest_load(p99_latency_ms=7, min_throughput=1500).concurrency == 4
+
+
+def test_the_highest_load_of_request_rates_and_of_several_batch_sizes():
+    variant = Variant(model="m", name="m_config_0")
+    loads = [Load(request_rate=rate) for rate in (50, 100, 200)]
+    rows = [measurement(load, p99_latency_ms=load.value / 10) for load in loads]
+    sweep = Sweep(test="t", variant=variant, measurements=rows)
+    assert sweep.highest_load(p99_latency_ms=15).request_rate == 100
+    loads = [Load(concurrency=c, batch_size=b) for c in (1, 2) for b in (1, 4)]
+    rows = [measurement(load, p99_latency_ms=1.0) for load in loads]
+    sweep = Sweep(test="t", variant=variant, measurements=rows)
+    assert sweep.highest_load(p99_latency_ms=15).load == Load(concurrency=2, batch_size=4)
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({}, r"highest_load\(\): name a limit, for example p99_latency_ms=25"),
+        ({"p99_latncy_ms": 3}, r"highest_load\(\): unknown budget 'p99_latncy_ms' .did you mean"),
+        ({"p99_latency_ms": 0}, r"highest_load\(\): p99_latency_ms: the limit must be a positive "),
+        (
+            {"p99_latency_ms": 2, "min_throughput": 1},
+            r"(?s)no load level of m_config_0 has p99_latency_ms <= 2 ms and throughput >= 1 "
+            r"infer/s\n.*concurrency 8",
+        ),
+    ],
+)
+def test_the_highest_load_says_why_there_is_none(limits, message):
+    with pytest.raises(SweepError, match=message):
+        ramp().highest_load(**limits)
+
+
+@pytest.mark.parametrize(
+    ("ask", "narrowed"),
+    [
+        (lambda sweep: sweep.highest_load(p99_latency_ms=6), ["p99_latency_ms"]),
+        (lambda sweep: sweep.best("throughput", p99_latency_ms=6), ["p99_latency_ms"]),
+        (lambda sweep: sweep.best("p99_latency_ms", min_throughput=1500), ["min_throughput"]),
+        (
+            lambda sweep: sweep.best("throughput", p99_latency_ms=6, min_throughput=1),
+            ["p99_latency_ms"],
+        ),
+        (lambda sweep: sweep.best("throughput"), None),
+        (lambda sweep: sweep.best("p99_latency_ms", avg_latency_ms=3), None),
+        (lambda sweep: sweep.highest_load(min_throughput=1), None),
+    ],
+)
+def test_a_sweep_is_asked_to_narrow_the_limits_that_bound_the_answer(ask, narrowed):
+    asked = []
+    measured = ramp()
+    more = measurement(Load(concurrency=5), throughput=9000.0, p99_latency_ms=5.0)
+    rows = [*measured.measurements]
+
+    def narrow(limits):
+        asked.extend(limit.name for limit in limits)
+        rows.append(more)
+
+    sweep = Sweep(test="t", variant=measured.variant, measurements=rows, narrow=narrow)
+    found = ask(sweep)
+    assert asked == (narrowed or [])
+    if narrowed == ["p99_latency_ms"]:
+        assert found.concurrency == 5
+        assert sweep.at(concurrency=5).throughput == 9000
+
+
+def test_memory_is_not_narrowed():
+    rows = [measurement(Load(concurrency=1), cpu_memory_mb=10.0)]
+    sweep = Sweep(
+        test="t", variant=Variant(model="m", name="m"), measurements=rows, narrow=pytest.fail
+    )
+    assert sweep.highest_load(max_cpu_memory_mb=20).concurrency == 1
