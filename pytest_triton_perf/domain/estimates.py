@@ -261,6 +261,11 @@ def _percentile_of_windows(
     ]
     if not known:
         return f"single requests were not recorded, and no window has its p{percentile}"
+    if len(known) < sum(len(segment.windows) for segment in segments):
+        return (
+            "in some windows hardly a request was answered: the percentiles of the others would "
+            "hide them"
+        )
     values, requests = np.array(known).T
     value = float(np.average(values, weights=requests))
     if requests.min() * min(percentile, 100 - percentile) / 100 < TAIL_EVENTS:

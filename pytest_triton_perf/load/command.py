@@ -58,13 +58,16 @@ _INSTEAD = {
 
 
 def build_args(
-    traffic: Traffic, load: Load, *, url: str, window_ms: float, record: bool
+    traffic: Traffic, load: Load, *, url: str, window_ms: float, most_windows: int, record: bool
 ) -> list[str]:
     """The arguments of one run of perf_analyzer: three windows of 1.2 x ``window_ms`` each.
 
-    Three trials with a stability limit of 900 % are never "unstable", so the run neither goes
-    on nor drops the level: how much the windows differ is for statistics, not for a retry.
-    They follow each other without a gap. ``record`` adds the export of single requests.
+    Three of them with a stability limit of 900 % are only "unstable" where one has hardly an
+    answer: how much they differ is for statistics, not for a retry. Then perf_analyzer makes
+    further ones, ``most_windows`` in all, until the last three are stable, and drops the level
+    where they never are. Windows follow each other without a gap. ``record`` adds the export of
+    single requests, which has those of all windows; without it, perf_analyzer tells what each
+    window gave.
 
     Raises:
         UsageError: streaming over HTTP.
@@ -76,10 +79,10 @@ def build_args(
         args += ["--concurrency-range", str(load.concurrency)]
     else:
         args += ["--request-rate-range", f"{load.request_rate}"]
-    args += ["--measurement-interval", str(round(window_ms)), "-r", "3", "-s", "900"]
+    args += ["--measurement-interval", str(round(window_ms))]
+    args += ["-r", str(most_windows), "-s", "900"]
     args += ["-f", REPORT, "--verbose-csv"]
-    if record:
-        args += ["--profile-export-file", EXPORT]
+    args += ["--profile-export-file", EXPORT] if record else ["-v"]
     if traffic.input_data in ("zero", "random"):
         args += ["--input-data", str(traffic.input_data)]
     elif traffic.input_data is not None:

@@ -30,6 +30,11 @@ class Experience:
     _lessons: dict[Load, windows.Lesson] = field(default_factory=dict)
     _recorded: dict[Load, bool] = field(default_factory=dict)
 
+    @property
+    def answers(self) -> bool:
+        """Whether a run had an answer in each of its windows."""
+        return bool(self._lessons)
+
     def learn(self, load: Load, report: ParsedReport, *, percentile: int = 99) -> None:
         """Remember how many requests a level answers, and how fast."""
         self._lessons[load] = windows.Lesson(

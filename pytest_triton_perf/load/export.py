@@ -42,6 +42,18 @@ class UnreadableExport(Exception):
     """Why an export gives no segment, in words."""
 
 
+def check_complete(segment: "Segment", counted: int) -> None:
+    """Compare the requests of an export with what perf_analyzer ``counted`` in its last windows.
+
+    Raises:
+        UnreadableExport: more than half of them are not there.
+    """
+    if segment.sent_s.size < counted / 2:
+        raise UnreadableExport(
+            f"of {counted:,} requests that perf_analyzer counted it has {segment.sent_s.size:,}"
+        )
+
+
 def read_export(export: bytes, load: Load, *, clock_offset_ns: int) -> "Segment":
     """The requests of an export with one level, in seconds of ``time.monotonic()``.
 

@@ -26,8 +26,10 @@ _SERVER_COLUMN = {
 class ParsedReport:
     """One level as perf_analyzer reported it.
 
-    ``throughput`` is in infer/s; ``percentiles_ms`` are those of :data:`PERCENTILES`. The other
-    fields are those of ``LoadReport``.
+    ``throughput`` is in infer/s; ``percentiles_ms`` are those of :data:`PERCENTILES`. ``passes``
+    are throughput and mean latency in ms of each window, in order and as far as perf_analyzer
+    (with ``-v``) told them; both are 0 where nothing was answered. The other fields are those of
+    ``LoadReport``.
     """
 
     throughput: float
@@ -38,6 +40,7 @@ class ParsedReport:
     missing: Mapping[str, str]
     keeps_up: bool
     decoupled: bool
+    passes: tuple[tuple[float, float], ...]
     notes: tuple[str, ...]
 
 
@@ -71,10 +74,17 @@ def parse_report(csv_text: str, stdout: str, load: Load) -> ParsedReport | None:
         # Of requests that were sent late the server may be the cause, which excuses nothing.
         keeps_up=_CLIENT_BOUND not in stdout,
         decoupled="Detected decoupled model" in stdout,
+        passes=tuple(
+            (float(throughput or 0), float(latency_us or 0) / 1000)
+            for throughput, latency_us in _PASS.findall(stdout)
+        ),
         notes=tuple(_troubles(stdout)),
     )
 
 
+_PASS = re.compile(
+    r"^ *Pass \[\d+\] (?:throughput: ([\d.]+) infer/sec\. Avg latency: (\d+) usec)?", re.MULTILINE
+)
 _CLIENT_BOUND = "not able to keep up with the desired load"
 
 

@@ -30,9 +30,10 @@ from pytest_triton_perf.load.complaints import (
     unreadable,
 )
 from pytest_triton_perf.load.experience import Experience, ExportSize
-from pytest_triton_perf.load.export import UnreadableExport, read_export
+from pytest_triton_perf.load.export import UnreadableExport, check_complete, read_export
 from pytest_triton_perf.load.parsing import ParsedReport, may_pass, parse_report, window_too_short
 from pytest_triton_perf.load.runner import PerfAnalyzerBinary, Run, Runner
+from pytest_triton_perf.load.stalls import whole_window, with_the_unanswered
 
 if TYPE_CHECKING:
     from pytest_triton_perf.domain.segments import Segment
@@ -250,9 +251,10 @@ class PerfAnalyzer:
                 continue
             known.learn(load, report)
             if record is False:
-                return _report(_windowed(load, report, run), report, run, size)
+                return _report(_windowed(load, report, run), "", report, run, size)
             try:
                 segment = read_export(run.export, load, clock_offset_ns=run.clock_offset_ns)
+                check_complete(segment, report.requests)
             except UnreadableExport as problem:
                 if record:
                     fits = time.monotonic() + run.ended - run.started < deadline
@@ -268,7 +270,13 @@ class PerfAnalyzer:
                 if segment.ended - segment.started < _ABOUT * seconds:
                     continue
                 known.keep_recording(load, True)
-            return _report(segment, report, run, size)
+            # By the monotonic clock: a segment that says it was longer is not believed.
+            longest_s = run.ended - run.started
+            segment = replace(segment, ended=min(segment.ended, segment.started + longest_s))
+            segment, stalled = with_the_unanswered(
+                segment, ended=run.ended, export_bytes=len(run.export)
+            )
+            return _report(segment, stalled, report, run, size)
 
     def warm_up(self, traffic: Traffic, load: Load, *, url: str, max_seconds: float) -> None:
         """Send requests that nobody measures, for a few windows.
@@ -324,6 +332,7 @@ class PerfAnalyzer:
         max_seconds = deadline - time.monotonic()
         wanted_ms = known.window(load, 0 if record is None else seconds)
         empty_ms = latency_s = 0.0  # the longest window without an answer; what a request takes
+        lost_s = 0.0
         repeated = False
         while True:
             left_s = deadline - time.monotonic()
@@ -333,7 +342,14 @@ class PerfAnalyzer:
             probes = record is None and windows.run_seconds(window_ms) < left_s / 4
             patience_s = left_s / 2 if probes else left_s
             run = self._process(
-                traffic, load, url, window_ms, seconds=patience_s, record=record is not False
+                traffic,
+                load,
+                url,
+                window_ms,
+                # A model that never answered in time is rather slow, and needs longer windows.
+                most_windows=windows.most_windows(window_ms, patience_s if known.answers else 0),
+                seconds=patience_s,
+                record=record is not False,
             )
             if run.hung and probes and run.csv:  # which is written before the export
                 return run, None
@@ -342,8 +358,9 @@ class PerfAnalyzer:
             report = parse_report(run.csv, run.stdout, load)
             clock_was_set = abs(run.clock_step_s) > _CLOCK_STEP_S
             if report is not None and not clock_was_set:
-                return run, report
+                return run, replace(report, notes=(*report.notes, *_lost(lost_s)))
             if report is None and window_too_short(run.words):
+                lost_s += run.ended - run.started if known.answers else 0.0
                 latency_s = max(latency_s, run.ended - run.started)
                 empty_ms = window_ms
                 wanted_ms = windows.longer_window(window_ms, latency_s)
@@ -363,38 +380,52 @@ class PerfAnalyzer:
         *,
         seconds: float,
         record: bool,
+        most_windows: int = windows.WINDOWS,
     ) -> Run:
         """Run perf_analyzer once."""
         if traffic.input_data not in (None, "zero", "random"):
             there = self._runner.path(Path(traffic.input_data), url=url)
             traffic = replace(traffic, input_data=there)
-        args = build_args(traffic, load, url=url, window_ms=window_ms, record=record)
+        args = build_args(
+            traffic,
+            load,
+            url=url,
+            window_ms=window_ms,
+            most_windows=most_windows,
+            record=record,
+        )
         return self._runner.run(args, url=url, seconds=seconds)
 
 
 def _windowed(load: Load, report: ParsedReport, run: Run) -> "Segment":
-    from pytest_triton_perf.domain.segments import Segment, Window
+    from pytest_triton_perf.domain.segments import Segment
 
-    window = Window(
-        requests=report.requests,
-        seconds=report.requests * load.batch_size / report.throughput,
-        avg_latency_ms=report.avg_latency_ms,
-        percentiles_ms=report.percentiles_ms,
-    )
     return Segment(
         started=run.started,
         ended=run.ended,
         batch_size=load.batch_size,
         in_flight=load.concurrency,
-        windows=(window,),
+        windows=(whole_window(load, report),),
     )
 
 
-def _report(segment: "Segment", report: ParsedReport, run: Run, size: ExportSize) -> LoadReport:
+def _lost(seconds: float) -> tuple[str, ...]:
+    """What no report tells: runs in which a server that does answer did not."""
+    if not seconds:
+        return ()
+    return (
+        f"for {seconds:.1f} s the server answered so rarely that perf_analyzer gave no report: "
+        "they are not in these figures",
+    )
+
+
+def _report(
+    segment: "Segment", stalled: str, report: ParsedReport, run: Run, size: ExportSize
+) -> LoadReport:
     notes = list(report.notes)
     if segment.windows:
         notes += _why_windows(segment, size)
-    elif stalled := _stalled(segment):
+    if stalled:
         notes.append(stalled)
     if report.decoupled:
         last = "that carries data" if segment.windows else "of its stream"
@@ -417,15 +448,3 @@ def _why_windows(segment: "Segment", size: ExportSize) -> list[str]:
         kilobytes = size.bytes_per_inference * segment.batch_size / 1000
         why = f"each takes {kilobytes:,.0f} kB of perf_analyzer's export"
     return [f"requests were not recorded one by one: {why}"] if why else []
-
-
-def _stalled(segment: "Segment") -> str:
-    """What the requests in flight at the end have waited for, where that is too long to hide."""
-    silent_s = segment.ended - segment.answered_s[-1]
-    slowest_s = (segment.answered_s - segment.sent_s).max()
-    if segment.in_flight is None or silent_s < 2 * slowest_s:
-        return ""
-    return (
-        f"at the end {segment.in_flight} requests had waited for {silent_s * 1000:.0f} ms or more, "
-        f"longer than any that was answered ({slowest_s * 1000:.0f} ms); they are not counted"
-    )

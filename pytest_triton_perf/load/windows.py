@@ -2,9 +2,11 @@
 
 A run is three windows, each 1.2 times the interval that perf_analyzer is given; here a window
 is that interval, in milliseconds. With fewer than three, perf_analyzer calls the level unstable
-and reports nothing; with more, it still ends after three.
+and reports nothing. It may make more, and still ends after the first three in a row that all have
+answers.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,13 +23,18 @@ takes more requests than a segment of a slow model has.
 SHORTEST_MS = 20.0
 """Below this, perf_analyzer now and then ends without a report."""
 
+WINDOWS = 3
+PATIENCE_S = 5.0
+"""A server may be silent for so long in a run, beyond its three windows. A run that ended at a
+silence would be made again, at a better time: what is measured would be the calm stretches."""
+
 _REQUESTS_PER_WINDOW = 3
 """So many on average, and a window without any request is rare: it would end the run."""
 
 _CAREFUL_MS = 100.0
 """A window that had no answer counts as this long at least, when the next one is chosen."""
 
-_SECONDS_PER_WINDOW_MS = 3 * 1.2 / 1000
+_SECONDS_PER_WINDOW_MS = WINDOWS * 1.2 / 1000
 _STARTUP_S = 0.5
 """Start of the process, reading input data and a late scheduler; generous on purpose."""
 
@@ -97,6 +104,13 @@ def longest_window(seconds: float, latency_s: float = 0.0) -> float:
     return max(0.0, load_s / _SECONDS_PER_WINDOW_MS)
 
 
+def most_windows(window_ms: float, seconds: float) -> int:
+    """How many windows perf_analyzer may make at a server that stalls, within ``seconds``."""
+    each_s = window_ms * _SECONDS_PER_WINDOW_MS / WINDOWS
+    fitting = math.floor(longest_window(seconds) / window_ms * WINDOWS)
+    return max(WINDOWS, min(fitting, WINDOWS + math.ceil(PATIENCE_S / each_s)))
+
+
 def run_seconds(window_ms: float) -> float:
-    """How long the three windows of a run take."""
+    """How long the three windows of a run take, where none has to be made in addition."""
     return window_ms * _SECONDS_PER_WINDOW_MS

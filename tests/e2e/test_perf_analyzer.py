@@ -358,6 +358,58 @@ def test_a_proxy_in_the_environment_is_no_part_of_what_is_measured(
         assert_whole(measure(generator, server, traffic))
 
 
+STALLS = """
+            now = time.monotonic()
+            if now - getattr(self, "stalled", now - 1) > 1.5:
+                open({log!r}, "a").write("stall\\n")
+                time.sleep(1)
+                self.stalled = time.monotonic()
+            self.stalled = getattr(self, "stalled", now)
+            time.sleep(0.003)
+"""
+
+
+def test_no_stall_is_lost(generator: PerfAnalyzer, tmp_path: Path) -> None:
+    """A second of silence, wherever in a segment it falls: each is in some segment."""
+    log = tmp_path / "stalls"
+    add_model(tmp_path / "models", "stalls", MODEL.format(execute=STALLS.format(log=str(log))))
+    load, traffic = Load(concurrency=2), Traffic(model="stalls")
+    with running(tmp_path / "models") as server:
+        generator.warm_up(traffic, load, url=server.grpc_url, max_seconds=10)
+        measure(generator, server, traffic, load)
+        log.write_text("")
+        reports = [measure(generator, server, traffic, load, seconds=0.3) for _ in range(12)]
+    stalls = len(log.read_text().splitlines())
+    assert stalls >= 3
+    # One client is served then and the other waits: two requests a stall.
+    slow = sum(np.count_nonzero(latencies_ms(report) > 500) for report in reports)
+    assert slow == 2 * stalls
+    assert all(report.segment.steady.reason == "" for report in reports)
+    assert not any("gave no report" in note for report in reports for note in report.notes)
+
+
+def test_a_stall_counts_where_requests_are_not_recorded(
+    generator: PerfAnalyzer, tmp_path: Path
+) -> None:
+    stalls = MODEL.format(execute=STALLS.format(log=str(tmp_path / "stalls")))
+    add_model(tmp_path / "models", "stalls", stalls, dims="3, 96, 96")
+    load, traffic = Load(concurrency=2), Traffic(model="stalls", input_data="zero")
+    with running(tmp_path / "models") as server:
+        generator.warm_up(traffic, load, url=server.grpc_url, max_seconds=10)
+        windows = [
+            window
+            for _ in range(10)
+            for window in measure(generator, server, traffic, load, seconds=0.6).segment.windows
+        ]
+    long = [window for window in windows if window.seconds > 1.2]
+    assert 1 <= len(long) < len(windows) == 10
+    for window in long:
+        assert window.percentiles_ms is None
+        # Little's law: the requests that waited are in the mean.
+        assert window.requests * window.avg_latency_ms / 1000 > 1.5 * window.seconds
+        assert window.requests / window.seconds < 250
+
+
 def test_a_slow_model_gets_a_longer_window(generator: PerfAnalyzer, server: LocalServer) -> None:
     traffic = Traffic(model="slow")
     load = Load(concurrency=4)

@@ -142,6 +142,12 @@ def test_a_model_slower_than_the_time_allowed_is_an_error_in_time(project):
     result = project.run("--triton-perf-max-seconds=6")
     assert time.monotonic() - started < 30
     result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*slow_config_default at concurrency 1: perf_analyzer hung on 'slow' at *",
+            "*Hint: the model did not answer in that time: *raise --triton-perf-max-seconds",
+        ]
+    )
     assert project.statuses() == {"test_it[default]": "not_measured"}
     assert measured(project) == []
 

@@ -59,6 +59,11 @@ def dynamic(repository: Path) -> None:
         ),
         (
             "model='add_sub', concurrency=1",
+            "p99_latency_ms=0",
+            "perf_budget: p99_latency_ms: the limit must be a positive number, not 0",
+        ),
+        (
+            "model='add_sub', concurrency=1",
             "max_gpu_memory_mb=5",
             "max_gpu_memory_mb cannot be measured: --triton-gpus=none",
         ),

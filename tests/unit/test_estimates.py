@@ -186,6 +186,17 @@ def test_even_latencies_have_intervals_without_width():
         assert found[metric].value == pytest.approx(value)
 
 
+def test_percentiles_of_windows_are_not_those_of_the_calm_ones_only():
+    calm, silent = windows(10.0, p99=12.0), windows(200.0)
+    assert estimate([calm], (99,)).values["p99_latency_ms"].value == 12
+    found = estimate([calm, silent], (99,))
+    assert found.missing == {
+        "p99_latency_ms": "in some windows hardly a request was answered: the percentiles of the "
+        "others would hide them"
+    }
+    assert found.values["avg_latency_ms"].value == 105
+
+
 def test_windows_give_batch_means():
     found = estimate([windows(10.0, 12.0, 11.0, 11.0, requests=500)], (99,))
     assert found.values["throughput"] == Estimate(value=500.0, ci=(500.0, 500.0))

@@ -14,7 +14,12 @@ from pytest_triton_perf.load.command import (
 
 def args(traffic: Traffic, load: Load | None = None, *, record: bool = False) -> list[str]:
     return build_args(
-        traffic, load or Load(concurrency=4), url="127.0.0.1:1", window_ms=250.4, record=record
+        traffic,
+        load or Load(concurrency=4),
+        url="127.0.0.1:1",
+        window_ms=250.4,
+        most_windows=20,
+        record=record,
     )
 
 
@@ -24,7 +29,7 @@ def value_of(option: str, arguments: list[str]) -> str:
 
 def test_the_plain_case() -> None:
     expected = "-m add_sub -u 127.0.0.1:1 -i grpc -b 1 --concurrency-range 4"
-    expected += " --measurement-interval 250 -r 3 -s 900 -f report.csv --verbose-csv"
+    expected += " --measurement-interval 250 -r 20 -s 900 -f report.csv --verbose-csv -v"
     assert args(Traffic(model="add_sub")) == expected.split()
 
 

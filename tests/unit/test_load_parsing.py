@@ -69,6 +69,7 @@ def test_concurrency() -> None:
         missing={},
         keeps_up=True,
         decoupled=False,
+        passes=(),
         notes=(),
     )
 
@@ -98,6 +99,19 @@ def test_recorded_levels_are_whole(version: str, case: str, load: Load) -> None:
 
 PLAIN = "p50 latency,p90 latency,p95 latency,p99 latency,Avg latency"
 SAID = "  Client: \n    Request count: 10\n"
+
+
+def test_what_each_window_gave() -> None:
+    said = (
+        "  Pass [1] throughput: 404.589 infer/sec. Avg latency: 4857 usec (std 767 usec). \n"
+        "  Pass [2] cb::Error: No valid requests recorded within time interval. Please use a "
+        "larger time window.\n"
+        "  Pass [3] throughput: 26.8 infer/sec. Avg latency: 60724 usec (std 232005 usec). \n"
+    )
+    csv = f"Concurrency,Inferences/Second,{PLAIN}\n2,9,1,1,1,1,1\n"
+    report = parse_report(csv, said + SAID, Load(concurrency=2))
+    assert report is not None
+    assert report.passes == ((404.589, 4.857), (0.0, 0.0), (26.8, 60.724))
 
 
 def test_a_server_without_statistics() -> None:

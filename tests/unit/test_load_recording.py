@@ -194,6 +194,16 @@ def test_a_run_in_which_the_clock_was_set_is_repeated() -> None:
     assert runner.recorded == [True, True, True]
 
 
+def test_a_segment_that_is_longer_than_its_run_is_not_used() -> None:
+    """A clock that was set forth, and back before the run had ended."""
+    milli = 1_000_000
+    late = [(i * milli, [(i + 1) * milli]) for i in (*range(50), *range(2050, 2100))]
+    forth = made(*late, boundaries=(0, 2100 * milli))
+    load_generator, _ = generator(replace(GOOD, export=forth))
+    segment = record(load_generator, seconds=0.1).segment
+    assert segment.steady.reason == "the clock was stepped forward while the load ran"
+
+
 def test_a_clock_that_is_set_again_and_again_is_an_error() -> None:
     load_generator, runner = generator(replace(GOOD, clock_step_s=0.02))
     with pytest.raises(LoadError) as caught:
@@ -209,15 +219,31 @@ def test_requests_that_nobody_answered_at_the_end_are_told() -> None:
     milli = 1_000_000
     requests = [(i * milli, [(i + 1) * milli]) for i in range(100)]
     stalled = made(*requests, boundaries=(0, 700 * milli))
-    load_generator, _ = generator(replace(GOOD, export=stalled))
+    load_generator, _ = generator(replace(GOOD, export=stalled, ended=100.8))
     (note,) = record(load_generator, seconds=0.5).notes
     assert note == (
         "at the end 2 requests had waited for 600 ms or more, longer than any that was answered "
-        "(1 ms); they are not counted"
+        "(1 ms); they count as answered then"
     )
     steady = made(*requests, boundaries=(0, 100 * milli))
     load_generator, _ = generator(replace(GOOD, export=steady))
     assert record(load_generator, seconds=0.1).notes == ()
+
+
+def test_a_run_that_a_silent_server_ended_is_told() -> None:
+    """It is longer than the patience, and perf_analyzer leaves nothing of it."""
+    said = "No valid requests recorded within time interval. Please use a larger time window.\n"
+    silent = replace(GOOD, csv="", stdout="", stderr=said, exit_code=3, ended=108.4)
+    load_generator, runner = generator(GOOD, silent, GOOD)
+    (note,) = record(load_generator).notes
+    assert note == (
+        "for 8.4 s the server answered so rarely that perf_analyzer gave no report: they are not "
+        "in these figures"
+    )
+    assert len(runner.recorded) == 3
+    # A model that has never answered in time is slow, which is no news to anybody.
+    load_generator, _ = generator(silent, GOOD)
+    assert record(load_generator).notes == ()
 
 
 def test_many_segments_take_little_memory() -> None:
