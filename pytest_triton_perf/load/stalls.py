@@ -10,8 +10,9 @@ from pytest_triton_perf.load.windows import WINDOWS
 if TYPE_CHECKING:
     from pytest_triton_perf.domain.segments import Segment, Window
 
-_ENDING_S = 0.2
-"""perf_analyzer ends so much after its last answer at the most; it takes hundredths of a second."""
+_ENDING_S = 0.3
+"""So soon after its last answer perf_analyzer is seen to have ended: some 10 ms
+on this machine, through a container engine that is busy a good deal more."""
 
 _BYTES_PER_S = 25e6
 """perf_analyzer writes its export at least as fast."""

@@ -1,5 +1,6 @@
 """What a sweep makes of its segments and of what was seen meanwhile; the server is only a name."""
 
+import contextlib
 import gc
 import time
 import weakref
@@ -26,6 +27,7 @@ from pytest_triton_perf.probes.base import Reading
 from pytest_triton_perf.probes.sampler import Sampler
 from pytest_triton_perf.probes.watch import Watch
 from pytest_triton_perf.servers.base import ServerSpec
+from pytest_triton_perf.session import PerfSession
 from pytest_triton_perf.sweeping import SweepRun
 from pytest_triton_perf.takes import Take
 
@@ -36,8 +38,11 @@ RAM = Reading(cpu_memory_mb=100.0)
 class Server:
     """A server that serves whatever it is asked for."""
 
-    grpc_url, http_url, pid = "127.0.0.1:8001", "127.0.0.1:8000", None
+    grpc_url, http_url, pid, version = "127.0.0.1:8001", "127.0.0.1:8000", None, "2.51.0"
     end: str | None = None
+
+    def alive(self) -> bool:
+        return True
 
     def load(self, variant: Variant) -> Mapping[str, Any]:
         return {"max_batch_size": 8}
@@ -82,6 +87,10 @@ class Silent:
 
     def finished(self, text: str, *, reused: bool = False) -> None: ...
 
+    def dropped(self, levels: int) -> None: ...
+
+    def clear(self) -> None: ...
+
 
 class Seen(Watch):
     """A watch that saw the same in every segment."""
@@ -95,6 +104,8 @@ class Seen(Watch):
 
     def look_again(self) -> None: ...
 
+    def start(self) -> None: ...
+
 
 def sweep(
     generator: Any,
@@ -106,23 +117,8 @@ def sweep(
     take: Take | None = None,
     rules: Rules | None = None,
 ) -> SweepRun:
-    spec = SweepSpec(
-        model="m",
-        loads=loads,
-        auto=auto,
-        variants=({},),
-        traffic=Traffic(model="m"),
-        server_args=(),
-    )
-    test = PerfTest(
-        nodeid="test_it",
-        sweep=spec,
-        budgets=budgets,
-        variant=Variant(model="m", name="m_config_default"),
-        server=ServerSpec(repository=None),
-    )
     run = SweepRun(
-        test,
+        perf_test(*budgets, loads=loads, auto=auto),
         name="m_config_default",
         rules=rules or Rules(max_seconds=10),
         generator=generator,
@@ -134,6 +130,24 @@ def sweep(
     except (LoadError, ServerError) as error:
         run.ended_early(error)
     return run
+
+
+def perf_test(*budgets: Budget, loads: tuple[Load, ...], auto: bool) -> PerfTest:
+    spec = SweepSpec(
+        model="m",
+        loads=loads,
+        auto=auto,
+        variants=({},),
+        traffic=Traffic(model="m"),
+        server_args=(),
+    )
+    return PerfTest(
+        nodeid="test_it",
+        sweep=spec,
+        budgets=budgets,
+        variant=Variant(model="m", name="m_config_default"),
+        server=ServerSpec(repository=None),
+    )
 
 
 def test_a_level_has_its_figures_with_intervals_and_what_was_seen() -> None:
@@ -392,14 +406,74 @@ def test_a_bracket_that_the_time_leaves_wide_is_told_at_its_level(
     )
 
 
-def test_a_level_that_fails_while_narrowing_leaves_the_others() -> None:
-    class Fragile(Queue):
-        def run(self, traffic: Traffic, load: Load, **how: Any) -> LoadReport:
-            if load.concurrency == 10:
-                raise LoadError("it hung")
-            return super().run(traffic, load, **how)
+class Fragile(Queue):
+    """Hangs with ten clients."""
 
-    run = sweep(Fragile(), loads=(ONE,), auto=True)
+    def run(self, traffic: Traffic, load: Load, **how: Any) -> LoadReport:
+        if load.concurrency == 10:
+            raise LoadError("it hung")
+        return super().run(traffic, load, **how)
+
+
+class Launcher:
+    """Has one server running."""
+
+    def start(self, spec: ServerSpec) -> Server:
+        return Server()
+
+
+def session(generator: Generator, folder: Path, *, resume: bool = False) -> PerfSession:
+    return PerfSession(
+        launcher=Launcher(),  # type: ignore[arg-type]
+        generator=generator,
+        watch=lambda _: Seen(RAM),
+        turn=contextlib.nullcontext(),
+        rules=Rules(max_seconds=10),
+        journal=Journal(folder / "journal", session="s", resume=resume),
+        ingredients=lambda _: {},
+        environment={},
+        images=[],
+        progress=Silent(),  # type: ignore[arg-type]
+    )
+
+
+def test_a_test_asks_its_own_sweep_of_automatic_concurrency_for_more(
+    tmp_path: Path,
+) -> None:
+    measured = session(Queue(), tmp_path).measure(perf_test(loads=(ONE,), auto=True))
+    assert measured.highest_load(p50_latency_ms=LIMIT.limit).concurrency == 10
+    assert measured.at(concurrency=11).throughput > 0
+    as_listed = session(Queue(), tmp_path).measure(
+        perf_test(loads=(ONE, Load(concurrency=16)), auto=False)
+    )
+    assert as_listed.highest_load(p50_latency_ms=LIMIT.limit).concurrency == 1
+    assert len(as_listed.levels) == 2
+
+
+def test_a_level_that_fails_while_narrowing_leaves_the_others_with_their_verdicts(
+    tmp_path: Path,
+) -> None:
+    ample = Budget.from_keyword("min_throughput", 0.001, {"concurrency": 2})
+    test = perf_test(ample, loads=(ONE, TWO), auto=True)
+    fragile = session(Fragile(), tmp_path)
+    measured = fragile.measure(test)
     with pytest.raises(LoadError, match="m_config_default at concurrency 10: it hung"):
-        run.narrow([LIMIT])
-    assert {level.concurrency for level in run.sweep} >= {8, 12, 16}
+        measured.highest_load(p50_latency_ms=LIMIT.limit)
+    assert {level.concurrency for level in measured} >= {8, 12, 16}
+    kept = fragile.sweep(test)
+    assert kept is not None
+    assert kept.measurements == measured.measurements
+    ((verdict, _),) = fragile.judge(test)
+    assert verdict.status == "passed"  # it was decided before
+
+
+def test_what_was_narrowed_down_is_resumed_as_well(tmp_path: Path) -> None:
+    test = perf_test(loads=(ONE,), auto=True)
+    first = session(Queue(), tmp_path).measure(test)
+    first.highest_load(p50_latency_ms=LIMIT.limit)
+    again = Queue()
+    resumed = session(again, tmp_path, resume=True).measure(test)
+    assert resumed.highest_load(p50_latency_ms=LIMIT.limit).concurrency == 10
+    assert again.made == 0
+    assert [level.load for level in resumed] == [level.load for level in first]
+    assert all(level.measurement.reused for level in resumed)
