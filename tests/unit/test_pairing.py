@@ -1,8 +1,10 @@
 """Quads of two arms, on a server and a load generator that do as they are told."""
 
+import itertools
 import random
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -63,6 +65,7 @@ class Generator:
         self._failed = failed
         self._raises = raises
         self._made = 0
+        self.asked_s: list[float] = []
 
     def warm_up(self, traffic: Traffic, load: Load, **how: Any) -> None:
         self._server.events.append(f"warm up {load}")
@@ -73,6 +76,7 @@ class Generator:
         if self._raises == arm:
             raise LoadError("perf_analyzer did not measure")
         if seconds:
+            self.asked_s.append(seconds)
             self._server.events.append(f"{arm} {load.concurrency}")
         factor = self._factor if arm == "head" else 1.0
         latencies = factor * lognormal(self._made, 500)
@@ -184,6 +188,20 @@ def test_a_quad_loads_each_arm_afresh_in_an_order_that_a_coin_decides(tmp_path: 
     )
     assert set(quads) == {abba, baab}
     assert len(quads) >= 7
+
+
+@pytest.mark.parametrize(("max_seconds", "longest"), [(1000.0, 1.5), (64.0, 1.0), (6.0, 0.45)])
+def test_segments_are_as_long_as_loading_takes_but_some_quads_fit_into_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_seconds: float, longest: float
+) -> None:
+    clock = itertools.count()
+    slow = SimpleNamespace(monotonic=lambda: 1.5 * next(clock))
+    monkeypatch.setattr("pytest_triton_perf.pairing.time", slow)
+    run = paired(perf_test(repositories(tmp_path), gate()), max_seconds=max_seconds)
+    generator: Any = run._generator
+    assert generator.asked_s[:4] == [0.45] * 4
+    assert generator.asked_s[4:] == [pytest.approx(longest)] * (len(generator.asked_s) - 4)
+    assert len(generator.asked_s) >= 8
 
 
 def test_the_seed_decides_the_orders(tmp_path: Path) -> None:
