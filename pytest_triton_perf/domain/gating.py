@@ -21,11 +21,15 @@ Outcome = Literal["unchanged", "improved", "regressed", "inconclusive"]
 FALSE_ALARMS = 0.01
 """At most this chance has a session, with all its gates, to call one of equal arms worse."""
 
-FALSE_PASSES = 0.05
-"""At most this chance has a worsening that must be found to pass for unchanged."""
-
 CONFIDENCE = 0.95
 """Of the interval of a change, over all quads at which one may stop."""
+
+FALSE_PASSES = (1 - CONFIDENCE) / 2
+"""At most this chance has a worsening that must be found to pass for unchanged. It is that of an
+end of the interval: of what is unchanged, the interval excludes such a worsening."""
+
+_PROMISING = math.log(10)
+"""From this evidence on, that the head is better is worth some more quads."""
 
 FEWEST_QUADS = 7
 """Fewer cannot bound an interval on both sides, however clear they are."""
@@ -106,7 +110,7 @@ def decide(worse: Sequence[float], *, allowed: float, gates: int) -> tuple[Outco
     if is_kept >= kept and is_kept > is_worse:
         if is_better >= alarm:
             return "improved", True
-        return "unchanged", bool(is_better < kept)
+        return "unchanged", bool(is_better < _PROMISING)
     if is_worse >= alarm:
         return "regressed", True
     return "inconclusive", False

@@ -157,6 +157,16 @@ def width(finding: Finding) -> float:
     return high - low
 
 
+def test_the_interval_of_what_is_unchanged_excludes_what_is_allowed() -> None:
+    rng, beyond = np.random.default_rng(11), 0
+    for _ in range(50):
+        finding, _ = play(quads(rng, 0.0, 0.025, heavy))
+        assert finding.outcome == "unchanged"
+        assert finding.interval[1] is not None
+        beyond += finding.interval[1] > ALLOWED
+    assert beyond <= 1
+
+
 def test_a_regression_has_an_interval_above_nothing() -> None:
     rng = np.random.default_rng(7)
     for _ in range(50):
