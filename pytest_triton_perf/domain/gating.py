@@ -79,12 +79,14 @@ def find(worse: Sequence[float], *, allowed: float, gates: int, most: int = MOST
     """
     quads = np.asarray(worse, dtype=np.float64)
     outcome, settled = decide(worse, allowed=allowed, gates=gates)
-    change = float(np.median(quads))
+    median = float(np.median(quads))
+    low, high = _interval(quads, median)
     return Finding(
         outcome=outcome,
         settled=settled,
-        change=change,
-        interval=_interval(quads, change),
+        # Of few and wild quads, the interval may exclude the median.
+        change=float(np.clip(median, low, high)) if (low, high) != (None, None) else median,
+        interval=(low, high),
         detectable=_detectable(quads, allowed, gates, most),
     )
 
@@ -139,13 +141,13 @@ def _log_evidence(quads: Numbers, changes: Numbers) -> tuple[Numbers, Numbers]:
     return np.logaddexp.reduce(above, axis=0) - mean, np.logaddexp.reduce(below, axis=0) - mean
 
 
-def _interval(quads: Numbers, change: float) -> tuple[float | None, float | None]:
+def _interval(quads: Numbers, median: float) -> tuple[float | None, float | None]:
     """All changes against which there was never, after any quad, evidence enough."""
     enough = math.log(2 / (1 - CONFIDENCE))
     reach = max(0.01, 4 * float(np.ptp(quads)))
     low = high = None
     while (low is None or high is None) and reach < _WIDEST:
-        changes = change + np.linspace(-reach, reach, _POINTS)
+        changes = median + np.linspace(-reach, reach, _POINTS)
         above, below = (side.max(axis=0) for side in _log_evidence(quads, changes))
         within = np.flatnonzero((above < enough) & (below < enough))
         first, last = (within[0], within[-1]) if within.size else (_POINTS // 2, _POINTS // 2)

@@ -187,6 +187,15 @@ def test_the_smallest_detectable_change_agrees_with_what_is_detected(
     assert outcomes(size / 2, sd, noise, seed=10)["regressed"] < 0.75 * 150
 
 
+def test_the_change_is_within_its_interval_however_wild_the_quads_are() -> None:
+    rng = np.random.default_rng(12)
+    for _ in range(150):
+        finding, _ = play(quads(rng, 0.0, 0.08, spiky))
+        low, high = finding.interval
+        assert low is None or low <= finding.change
+        assert high is None or finding.change <= high
+
+
 def test_one_wild_quad_decides_nothing() -> None:
     calm = [0.002, -0.001, 0.0, 0.001, -0.002, 0.001]
     finding = find([*calm, 3.0], allowed=ALLOWED, gates=1)
