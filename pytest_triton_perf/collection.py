@@ -34,8 +34,8 @@ IMAGE_FIXTURE = "triton_image"
 class PerfTest:
     """One test item: which variant it measures on which server, and what it must keep.
 
-    Where it has a ``search``, ``variant`` is the model as it stands. ``gates`` are what it allows to
-    change from the base, empty where there is none.
+    Where it has a ``search``, ``variant`` is the model as it stands. ``gates`` are what it allows
+    to change from the base, empty where there is none.
     """
 
     nodeid: str
