@@ -5,6 +5,9 @@ import subprocess
 
 import pytest
 
+BRIEF = "--triton-perf-max-seconds=30"
+"""Segments stay short then, also where a busy machine is slow to load models."""
+
 SLEEPS = "time.sleep(0.006)"
 SLOWER = "time.sleep(0.0072)"
 COMMENT = "time.sleep(0.006)  # six milliseconds"
@@ -64,7 +67,7 @@ def base(project):
 
 def test_a_slower_head_fails_the_session_in_which_every_test_passed(base):
     change(base, "sleeps", SLEEPS, SLOWER)
-    result = base.run("--triton-perf-against=main", reports="json,md")
+    result = base.run("--triton-perf-against=main", BRIEF, reports="json,md")
     result.assert_outcomes(passed=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     found = comparison(base, metric="throughput", status="regressed")
@@ -95,7 +98,7 @@ def test_a_slower_head_fails_the_session_in_which_every_test_passed(base):
 def test_a_head_with_another_comment_passes(base):
     base.tests(one_test(gate="max_slowdown_pct=20"))  # so that a busy machine takes no longer
     change(base, "sleeps", SLEEPS, COMMENT)
-    result = base.run("--triton-perf-against=main")
+    result = base.run("--triton-perf-against=main", BRIEF)
     result.assert_outcomes(passed=1)
     assert result.ret == pytest.ExitCode.OK
     found = comparison(base, metric="throughput", status="unchanged")
@@ -123,7 +126,7 @@ def test_arms_of_folders_an_ensemble_a_new_model_and_one_that_is_gone(project, t
     change(project, "sleeps", SLEEPS, "time.sleep(0.009)")
     source = one_test("chain") + one_test("add_sub").replace("test_it", "test_new")
     project.tests(source)
-    result = project.run(f"--triton-perf-against={base}")
+    result = project.run(f"--triton-perf-against={base}", BRIEF)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert comparison(project, model="chain", metric="throughput")["status"] == "regressed"
     assert comparison(project, model="add_sub")["status"] == "no_baseline"
@@ -167,7 +170,7 @@ def test_too_little_time_is_inconclusive_which_only_prove_fails(base):
 
 def test_a_worker_of_xdist_compares_and_the_controller_fails(base):
     change(base, "sleeps", SLEEPS, SLOWER)
-    result = base.run("--triton-perf-against=main", "-n1")
+    result = base.run("--triton-perf-against=main", BRIEF, "-n1")
     result.assert_outcomes(passed=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert comparison(base, metric="throughput")["status"] == "regressed"
