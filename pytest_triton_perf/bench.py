@@ -89,7 +89,7 @@ class Bench:
         pids = [] if self._server.pid is None else [self._server.pid]
         with self._explained(load):
             before = host.look(pids)
-            with self._recorder.phase(str(load)), _no_garbage_collection():
+            with self._recorder.phase(str(load)), no_garbage_collection():
                 report = self._generator.run(
                     self._traffic, load, url=self._url, seconds=seconds, max_seconds=max_seconds
                 )
@@ -120,7 +120,7 @@ class Bench:
 
 
 @contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     """Python's garbage is collected before the load and not during it."""
     enabled = gc.isenabled()
     gc.collect(0)

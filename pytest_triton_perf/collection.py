@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_triton_perf.against import Against
 from pytest_triton_perf.analyzer.collect import ModelItem
 from pytest_triton_perf.domain.budgets import Budget
+from pytest_triton_perf.domain.comparisons import Gate
 from pytest_triton_perf.domain.variants import Overrides, Variant, VariantNames, readable_id
 from pytest_triton_perf.errors import UsageError
-from pytest_triton_perf.markers import SweepSpec, parse_budgets, parse_sweep
+from pytest_triton_perf.markers import SweepSpec, parse_budgets, parse_gates, parse_sweep
 from pytest_triton_perf.search_plans import SearchPlan, check_objectives, parse_search, plan
 from pytest_triton_perf.servers.base import ServerSpec
 from pytest_triton_perf.settings import Settings
@@ -32,12 +34,14 @@ IMAGE_FIXTURE = "triton_image"
 class PerfTest:
     """One test item: which variant it measures on which server, and what it must keep.
 
-    Where it has a ``search``, ``variant`` is the model as it stands.
+    Where it has a ``search``, ``variant`` is the model as it stands. ``gates`` are what it allows
+    to change from the base, empty where there is none.
     """
 
     nodeid: str
     sweep: SweepSpec
     budgets: tuple[Budget, ...]
+    gates: tuple[Gate, ...] = ()
     variant: Variant
     server: ServerSpec
     search: SearchPlan | None = None
@@ -92,16 +96,21 @@ def image_given(item: pytest.Item) -> Any:
 
 
 def prepare(
-    items: list[pytest.Item], settings: Settings, can_measure: Callable[[Budget], str | None]
+    items: list[pytest.Item],
+    settings: Settings,
+    can_measure: Callable[[Budget], str | None],
+    against: Against | None = None,
 ) -> None:
     """Attach a :class:`PerfTest` to every marked item and order them for few reloads.
 
-    ``can_measure`` answers why this session cannot measure a budget's metric, or ``None``.
+    ``can_measure`` answers why this session cannot measure a budget's metric, or ``None``;
+    ``against`` is what the models are compared with, if anything.
 
     Raises:
         UsageError: everything that is wrong with any of the items.
+        MissingPartError: see :class:`Against`.
     """
-    resolver = _Resolver(settings, can_measure)
+    resolver = _Resolver(settings, can_measure, against)
     problems: dict[str, None] = {}
     for item in items:
         if not isinstance(item, pytest.Function | ModelItem):
@@ -111,7 +120,7 @@ def prepare(
             continue
         mark = item.get_closest_marker("perf_sweep")
         if mark is None:
-            for name in ("perf_budget", "perf_search"):
+            for name in ("perf_budget", "perf_search", "perf_gate"):
                 if item.get_closest_marker(name) is not None:
                     problems[f"{item.nodeid}: {name} needs a perf_sweep marker beside it"] = None
             continue
@@ -154,27 +163,22 @@ def order_for_few_reloads(items: list[pytest.Item]) -> None:
 class _Resolver:
     """Looks at each model repository and each model config once."""
 
-    def __init__(self, settings: Settings, can_measure: Callable[[Budget], str | None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        can_measure: Callable[[Budget], str | None],
+        against: Against | None,
+    ) -> None:
         self._settings = settings
         self._can_measure = can_measure
+        self._against = against
         self._names = VariantNames()
         self._configs: dict[tuple[Path, str], Mapping[str, Any] | None] = {}
 
     def resolve(self, item: pytest.Function | ModelItem, mark: pytest.Mark) -> PerfTest:
         from pytest_triton_perf.servers.model_config import dynamic_inputs
 
-        # Decorators apply from the bottom up; people read them from the top down.
-        budget_marks = list(item.iter_markers("perf_budget"))[::-1]
-        try:
-            spec = parse_sweep(mark, item.path.parent)
-        except UsageError as error:
-            try:
-                parse_budgets(budget_marks, None)
-            except UsageError as more:
-                raise UsageError(f"{error}\n{more}") from None
-            raise
-        budgets = parse_budgets(budget_marks, spec)
-        spec = spec.with_loads_of(budgets)
+        spec, budgets, gates = self._parse(item, mark)
         search = parse_search(item.get_closest_marker("perf_search"), searches=spec.searches)
         image = self._image(item)
         problems = [reason for budget in budgets if (reason := self._can_measure(budget))]
@@ -202,8 +206,10 @@ class _Resolver:
         ]
         if problems:
             raise UsageError("\n".join(problems))
+        base = self._against.repository(repository) if self._against and repository else None
         server = ServerSpec(
             repository=repository,
+            base=base,
             image=image,
             server_args=(*self._settings.server_args, *spec.server_args),
         )
@@ -211,10 +217,40 @@ class _Resolver:
             nodeid=item.nodeid,
             sweep=spec,
             budgets=budgets,
+            gates=gates if self._against else (),
             variant=variant(overrides),
             server=server,
             search=searched,
         )
+
+    def _parse(
+        self, item: pytest.Function | ModelItem, mark: pytest.Mark
+    ) -> tuple[SweepSpec, tuple[Budget, ...], tuple[Gate, ...]]:
+        """What the markers of an item say."""
+        # Decorators apply from the bottom up; people read them from the top down.
+        budget_marks, gate_marks = (
+            list(item.iter_markers(name))[::-1] for name in ("perf_budget", "perf_gate")
+        )
+        wrong = []
+        spec: SweepSpec | None = None
+        budgets: tuple[Budget, ...] = ()
+        gates: tuple[Gate, ...] = ()
+        try:
+            spec = parse_sweep(mark, item.path.parent)
+        except UsageError as error:
+            wrong.append(str(error))
+        try:
+            budgets = parse_budgets(budget_marks, spec)
+        except UsageError as error:
+            wrong.append(str(error))
+        try:
+            pct = self._settings.max_slowdown_pct
+            gates = parse_gates(gate_marks, spec, max_slowdown_pct=pct)
+        except UsageError as error:
+            wrong.append(str(error))
+        if wrong or spec is None:
+            raise UsageError("\n".join(wrong))
+        return spec.with_loads_of(budgets), budgets, gates
 
     def _image(self, item: pytest.Function | ModelItem) -> str | None:
         """The image of the item's server, which must be known before any is started."""

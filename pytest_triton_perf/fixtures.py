@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from pytest_triton_perf.against import Against
     from pytest_triton_perf.collection import PerfTest
     from pytest_triton_perf.domain.cpus import CpuSplit
     from pytest_triton_perf.domain.sweeps import Sweep
@@ -25,16 +26,23 @@ PERF_SESSION: "pytest.StashKey[PerfSession]" = pytest.StashKey()
 
 
 def compose(
-    settings: "Settings", images: Sequence[str], progress: "Progress", *, session: str
+    settings: "Settings",
+    images: Sequence[str],
+    progress: "Progress",
+    *,
+    session: str,
+    against: "Against | None" = None,
 ) -> "PerfSession":
     """The session with its concrete parts; nothing is started yet.
 
     ``settings`` are decided ones, ``images`` those of all tests. ``session`` is the same in all
-    processes of a session, and in no other one.
+    processes of a session, and in no other one. ``against`` is the base of the paired gate, if
+    there is one.
 
     Raises:
         UsageError, MissingPartError, ServerError: a part that is needed cannot be had.
     """
+    import secrets
     import tempfile
     from os import getuid
     from pathlib import Path
@@ -81,6 +89,9 @@ def compose(
     environment = describe(
         server=server, load_generator=generator.describe(), cpu_isolation=cpus.describe()
     )
+    seed = secrets.randbits(32)
+    if against is not None:
+        environment["gate"] = {"against": str(against), "seed": seed}
     told = {
         "--triton-gpus": settings.gpus,
         "--triton-shm-size": settings.shm_size,
@@ -102,6 +113,7 @@ def compose(
         environment=environment,
         images=images,
         progress=progress,
+        seed=seed,
     )
 
 

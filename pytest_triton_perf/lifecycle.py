@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from pytest_triton_perf.collection import PERF_TEST, image_given, prepare
+from pytest_triton_perf.against import Against
+from pytest_triton_perf.collection import PERF_TEST, PerfTest, image_given, prepare
 from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.explain import explain_verdict, title, verdict_text
 from pytest_triton_perf.domain.metrics import METRICS
@@ -63,6 +64,8 @@ class Lifecycle:
         self._worker_runs: list[Run] = []
         self._worker_problem = ""
         self._run: Run | None = None
+        self._tests: list[PerfTest] = []
+        self._against: Against | None = None
         self._problems: list[str] = []
         self._old_sigterm: Any = None
 
@@ -78,8 +81,11 @@ class Lifecycle:
                 )
             named = any(image_given(item) is not None for item in items)
             settings = self._settings.decided(image_given=named)
-            prepare(items, settings, self._why_unmeasurable)
+            if settings.against is not None and not self._config.option.collectonly:
+                self._against = Against(settings.against, settings.against_home)
+            prepare(items, settings, self._why_unmeasurable, self._against)
             tests = [item.stash[PERF_TEST] for item in items if PERF_TEST in item.stash]
+            self._tests = tests
             if tests and not self._config.option.collectonly:
                 from pytest_triton_perf.reports import check_output
 
@@ -92,6 +98,7 @@ class Lifecycle:
                     list(images),
                     self._progress,
                     session=worker.get("testrunuid") or uuid.uuid4().hex,
+                    against=self._against,
                 )
         except TritonPerfError as error:
             if self._worker_output is None:
@@ -133,6 +140,15 @@ class Lifecycle:
         # A cancelled CI job gets SIGTERM: end as on Ctrl-C, with clean-up and reports.
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             self._old_sigterm = signal.signal(signal.SIGTERM, _exit_on_sigterm)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
+        """Compare with the base after the tests, so that those on one model share the quads."""
+        result = yield
+        session = self._config.stash.get(PERF_SESSION, None)
+        if session is not None and self._against is not None:
+            session.compare(self._tests)
+        return result
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
@@ -202,35 +218,38 @@ class Lifecycle:
         self._worker_problem = output.get(_WORKER_PROBLEM, self._worker_problem)
 
     @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, exitstatus: int) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Write the reports while the server ends; an xdist worker hands its run over instead."""
         if self._old_sigterm is not None:
             signal.signal(signal.SIGTERM, self._old_sigterm)
         if self._worker_problem:
             raise pytest.UsageError(self._worker_problem)
-        session = self._config.stash.get(PERF_SESSION, None)
-        if session is None and not self._worker_runs:
+        perf = self._config.stash.get(PERF_SESSION, None)
+        if perf is None and not self._worker_runs:
             return
         wall_s = time.monotonic() - self._started
         try:
             runs = self._worker_runs
-            if session is not None:
-                session.begin_stop()
-                runs = [*runs, session.run(wall_s=wall_s, exit_status=int(exitstatus))]
-            run = replace(merge(runs), wall_s=wall_s, exit=int(exitstatus))
+            if perf is not None:
+                perf.begin_stop()
+                runs = [*runs, perf.run(wall_s=wall_s, exit_status=int(exitstatus))]
+            run = merge(runs)
+            if exitstatus == pytest.ExitCode.OK and any(c.fails for c in run.comparisons):
+                exitstatus = session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            run = replace(run, wall_s=wall_s, exit=int(exitstatus))
             self._report(replace(run, confidence=self._settings.confidence))
         finally:
             self._progress.clear()
-            if session is not None:
+            if perf is not None:
                 try:
-                    session.stop()
+                    perf.stop()
                 except TritonPerfError as error:
                     self._problems.append(str(error))
 
     def _report(self, run: Run) -> None:
         if self._worker_output is not None:
             self._worker_output[_WORKER_RUN] = to_json(run)
-        elif run.sweeps or run.verdicts:
+        elif run.sweeps or run.verdicts or run.comparisons:
             from pytest_triton_perf.reports import write_reports
 
             self._run = run
@@ -257,6 +276,8 @@ class Lifecycle:
     def pytest_unconfigure(self) -> None:
         if (session := self._config.stash.get(PERF_SESSION, None)) is not None:
             session.stop()
+        if self._against is not None:
+            self._against.close()
 
 
 def _exit_on_sigterm(signum: int, frame: FrameType | None) -> None:

@@ -13,8 +13,9 @@ from typing import Any, get_args
 import pytest
 
 from pytest_triton_perf.domain.budgets import Budget
+from pytest_triton_perf.domain.comparisons import Gate, Mode
 from pytest_triton_perf.domain.levels import Load
-from pytest_triton_perf.domain.metrics import percentile_of
+from pytest_triton_perf.domain.metrics import find_metric, percentile_of
 from pytest_triton_perf.domain.names import listed, nearest
 from pytest_triton_perf.domain.variants import Overrides, expand
 from pytest_triton_perf.errors import UsageError
@@ -34,6 +35,13 @@ _SWEEP_KEYS = (
     "percentiles",
     "server_args",
     "perf_analyzer_args",
+)
+
+
+_GATE_KEYS = ("max_slowdown_pct", "metric", "mode", "at")
+_GATE_METRICS = (
+    *("throughput", "avg_latency_ms", "p50_latency_ms", "p90_latency_ms", "p95_latency_ms"),
+    *("p99_latency_ms", "cpu_memory_mb", "gpu_memory_mb"),
 )
 
 
@@ -147,6 +155,79 @@ def parse_budgets(marks: Iterable[pytest.Mark], spec: SweepSpec | None) -> tuple
                 budgets.append(budget)
     problems.raise_if_any("perf_budget")
     return tuple(budgets)
+
+
+def parse_gates(
+    marks: Iterable[pytest.Mark], spec: SweepSpec | None, *, max_slowdown_pct: float
+) -> tuple[Gate, ...]:
+    """The gates of all ``perf_gate`` markers of a test; without one, the gate of every test.
+
+    ``max_slowdown_pct`` is what a gate must find that does not say it. ``spec`` is ``None`` where
+    the sweep's marker is wrong; there are no gates then, but what is wrong with them is told.
+
+    Raises:
+        UsageError: all that is wrong with them, one line each.
+    """
+    problems = _Problems()
+    found = [problems.attempt(_gate, mark, spec, max_slowdown_pct, problems) for mark in marks]
+    problems.raise_if_any("perf_gate")
+    if spec is None:
+        return ()
+    if not found:
+        return (_gate_of({}, spec, max_slowdown_pct),)
+    return tuple(dict.fromkeys(found))
+
+
+def _gate(
+    mark: pytest.Mark, spec: SweepSpec | None, max_slowdown_pct: float, problems: _Problems
+) -> Gate | None:
+    given = dict(mark.kwargs)
+    problems.check(not mark.args, "takes keyword arguments only, e.g. max_slowdown_pct=5")
+    for key in given:
+        problems.check(key in _GATE_KEYS, f"unknown key {key!r}{nearest(key, _GATE_KEYS)}")
+    if (mode := given.get("mode")) is not None:
+        problems.attempt(_choice, "mode", mode, get_args(Mode))
+    size = given.get("max_slowdown_pct", max_slowdown_pct)
+    is_number = isinstance(size, int | float) and not isinstance(size, bool)
+    problems.check(
+        is_number and 0 < size < math.inf,
+        f"max_slowdown_pct: expected a number above 0, such as 5, not {size!r}",
+    )
+    metric = given.get("metric")
+    if metric is not None and not (isinstance(metric, str) and _is_gate_metric(metric)):
+        hint = nearest(str(metric), _GATE_METRICS)
+        problems.check(False, f"metric: expected one of {listed(_GATE_METRICS)}{hint}")
+    if spec is None or problems.found:
+        return None
+    return _gate_of(given, spec, max_slowdown_pct)
+
+
+def _is_gate_metric(name: str) -> bool:
+    return name in _GATE_METRICS or percentile_of(name) is not None
+
+
+def _gate_of(given: Mapping[str, Any], spec: SweepSpec, max_slowdown_pct: float) -> Gate:
+    closed = spec.loads[0].concurrency is not None
+    metric = find_metric(given.get("metric") or ("throughput" if closed else "avg_latency_ms"))
+    check_percentile(metric.name, metric.name, spec)
+    if metric.name == "throughput" and not closed:
+        raise UsageError(
+            "metric: at a request rate the throughput is that rate; gate on avg_latency_ms"
+        )
+    at = _at(given.get("at"), spec)
+    if spec.auto and "concurrency" in at:
+        named = (replace(load, concurrency=int(at["concurrency"])) for load in spec.loads)
+        loads = tuple(load for load in named if load.matches(at))
+    elif at:
+        loads = tuple(load for load in spec.loads if load.matches(at))
+    else:
+        loads = () if spec.auto else (max(spec.loads, key=lambda load: load.order),)
+    return Gate(
+        metric=metric,
+        max_slowdown_pct=float(given.get("max_slowdown_pct", max_slowdown_pct)),
+        mode=given.get("mode", "detect"),
+        loads=loads,
+    )
 
 
 def _is_measured(budget: Budget, spec: SweepSpec) -> None:

@@ -14,6 +14,8 @@ MARKERS = (
     "p99_latency_ms=25 or min_throughput=800",
     "perf_search(objective, mode, parameters, ...): what a test with perf_sweep(variants='search') "
     "looks for, in which configurations of the model, and how",
+    "perf_gate(max_slowdown_pct, metric, mode, at): what --triton-perf-against allows the test's "
+    "model to be slower than in the base",
 )
 
 REPORTS = ("csv", "plots", "html", "pdf", "md", "json")
@@ -159,6 +161,19 @@ OPTIONS = (
         metavar="S",
     ),
     Option("--triton-perf-confidence", "confidence of printed intervals", "0.95", metavar="P"),
+    Option(
+        "--triton-perf-against",
+        "the paired gate: measure the models side by side with those of a git ref, or of another "
+        "model repository, and fail where they became slower",
+        metavar="REF|PATH",
+        shown_default="none",
+    ),
+    Option(
+        "--triton-perf-max-slowdown-pct",
+        "the slowdown that the paired gate must find where a test's perf_gate does not say it",
+        "5",
+        metavar="PCT",
+    ),
     Option(
         "--triton-perf-inconclusive",
         "what an undecided budget does to its test",

@@ -1,12 +1,15 @@
 """One session's measuring: servers, sweeps, verdicts, and the run that they add up to."""
 
 import contextlib
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_triton_perf.collection import PerfTest
 from pytest_triton_perf.domain.budgets import Budget
+from pytest_triton_perf.domain.comparisons import Comparison, Gate
+from pytest_triton_perf.domain.levels import Load
 from pytest_triton_perf.domain.names import with_image
 from pytest_triton_perf.domain.results import Run
 from pytest_triton_perf.domain.sweeps import Sweep
@@ -16,6 +19,7 @@ from pytest_triton_perf.errors import TritonPerfError
 from pytest_triton_perf.journal import Journal
 from pytest_triton_perf.load.base import LoadGenerator
 from pytest_triton_perf.measuring import Rules
+from pytest_triton_perf.pairing import Asked, PairedRun, gone_models
 from pytest_triton_perf.probes.watch import Watch
 from pytest_triton_perf.progress import Progress
 from pytest_triton_perf.searching import SearchRun
@@ -38,7 +42,8 @@ class PerfSession:
     The concrete parts come from ``fixtures.compose``; only their protocols are known here.
     ``watch`` makes what watches a server, ``turn`` is held while a sweep is measured, ``rules``
     say how long it may be, ``journal`` keeps what is measured, ``ingredients`` are what a test's
-    sweep is measured from, and ``images`` are those of all tests.
+    sweep is measured from, and ``images`` are those of all tests. ``seed`` is that of the coin of
+    the paired gate.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class PerfSession:
         environment: Mapping[str, Any],
         images: Sequence[str],
         progress: Progress,
+        seed: int = 0,
     ) -> None:
         self._launcher = launcher
         self._generator = generator
@@ -68,6 +74,9 @@ class PerfSession:
         self._current: _Watched | None = None
         self._server_only: dict[str | None, Mapping[str, Any]] = {}
         self._runs: dict[str, SweepRun | SearchRun] = {}
+        self._coin = random.Random(seed)
+        self._paired: list[PairedRun] = []
+        self._gone: list[Comparison] = []
 
     def server(self, spec: ServerSpec) -> RunningServer:
         """The running server for ``spec``; another one, or a dead one, is replaced.
@@ -121,6 +130,56 @@ class PerfSession:
         sweeping = self._runs.setdefault(test.nodeid, self._new_run(test))
         return [(verdict, sweeping.sweep) for verdict in sweeping.judge()]
 
+    def compare(self, tests: Sequence[PerfTest]) -> None:
+        """Measure the base and the head of all gates of tests that were measured, side by side.
+
+        ``tests`` are all of the session: they share its chance of a false alarm.
+        """
+        gates = sum(len(gate.loads) or 1 for test in tests for gate in test.gates)
+        groups: dict[tuple[ServerSpec, str], list[Asked]] = {}
+        for test in tests:
+            if test.nodeid in self._runs:
+                asked = groups.setdefault((test.server, test.variant.name), [])
+                asked += [
+                    Asked(test=test, gate=g, load=at)
+                    for g in test.gates
+                    for at in self._at(test, g)
+                ]
+        self._gone = gone_models(test.server for test in tests)
+        for (server, variant), asked in groups.items():
+            run = PairedRun(
+                asked,
+                name=with_image(variant, server.image, self._images),
+                gates=gates,
+                coin=self._coin,
+                rules=self._rules,
+                generator=self._generator,
+                progress=self._progress,
+            )
+            self._paired.append(run)
+        self._progress.total += len(self._paired)
+        for run, (server, _) in zip(self._paired, groups, strict=True):
+            self._measure_pair(run, server)
+
+    def _measure_pair(self, run: PairedRun, server: ServerSpec) -> None:
+        if run.is_new:
+            self._progress.dropped(1)
+            return
+        try:
+            with self._turn:
+                watched = self._watched(server)
+                run.measure(watched.server, watched.watch)
+        except TritonPerfError as error:
+            self._progress.dropped(1)
+            run.ended_early(error)
+        finally:
+            self._progress.clear()
+
+    def _at(self, test: PerfTest, gate: Gate) -> tuple[Load, ...]:
+        """The loads of a gate; of an automatic ramp, the highest that was measured."""
+        levels = self._runs[test.nodeid].sweep.levels
+        return gate.loads or (levels[-1].load if levels else test.sweep.loads[-1],)
+
     def sweep(self, test: PerfTest) -> Sweep | None:
         """What was measured for a test, as far as it got."""
         sweeping = self._runs.get(test.nodeid)
@@ -152,6 +211,7 @@ class PerfSession:
                 for run in self._runs.values()
                 if isinstance(run, SearchRun) and run.result is not None
             ],
+            comparisons=[*self._gone, *(c for run in self._paired for c in run.comparisons())],
             wall_s=wall_s,
             exit=exit_status,
             notes=self._journal.notes,

@@ -26,7 +26,9 @@ class Settings:
     time that one sweep may use, ``floor_seconds`` the load that a level gets at least before a
     budget passes on it, ``confidence`` that of printed intervals (0.95), and ``inconclusive``
     what an undecided budget does to its test: ``"warn"``, ``"fail"`` or ``"pass"``. The best
-    configuration of a search goes to ``write_config``. A path or an
+    configuration of a search goes to ``write_config``. ``against`` is what the paired gate
+    compares with, a git ref or the path of a model repository, relative to ``against_home``, and
+    ``max_slowdown_pct`` what it must find. A path or an
     image that was not given is ``None``. ``remote`` is the running Triton to use, ``None`` where
     one is to be started; ``metrics`` is its metrics endpoint, ``None`` where that was not given.
     ``resume`` says whether to go on with an interrupted session.
@@ -53,6 +55,9 @@ class Settings:
     inconclusive: str
     write_config: Path | None
     resume: bool
+    against: str | None
+    against_home: Path
+    max_slowdown_pct: float
     remote: Remote | None
     metrics: MetricsEndpoint | None
     no_server: str = ""
@@ -87,6 +92,9 @@ class Settings:
             inconclusive=read.text("triton_perf_inconclusive"),
             write_config=read.path("triton_perf_write_config"),
             resume=_resume(read, remote),
+            against=_against(read, remote),
+            against_home=read.home("triton_perf_against"),
+            max_slowdown_pct=_number(read, "triton_perf_max_slowdown_pct"),
             remote=remote,
             metrics=_metrics(remote),
         )
@@ -144,6 +152,9 @@ class _Reader:
 
     def path(self, name: str) -> Path | None:
         return self.path_of(name) if self._find(name)[0] else None
+
+    def home(self, name: str) -> Path:
+        return self._find(name)[1]
 
     def path_of(self, name: str) -> Path:
         given, home = self._find(name)
@@ -208,6 +219,16 @@ def _resume(read: _Reader, remote: Remote | None) -> bool:
             "one that changed would go unnoticed; run without it"
         )
     return resume
+
+
+def _against(read: _Reader, remote: Remote | None) -> str | None:
+    against = read.given("triton_perf_against")
+    if against is not None and remote is not None:
+        raise UsageError(
+            f"--triton-perf-against: the Triton at {remote} has its own models; the gate needs one "
+            "that this session starts: leave out --triton-url"
+        )
+    return against
 
 
 def _metrics(remote: Remote | None) -> MetricsEndpoint | None:

@@ -5,7 +5,9 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from pytest_triton_perf.domain import comparisons
 from pytest_triton_perf.domain.budgets import Budget
+from pytest_triton_perf.domain.comparisons import Comparison
 from pytest_triton_perf.domain.levels import Estimate, Load, Measurement
 from pytest_triton_perf.domain.metrics import (
     GPU_METRICS,
@@ -39,6 +41,7 @@ class Run:
     sweeps: Sequence[Sweep]
     verdicts: Sequence[Verdict]
     searches: Sequence[SearchResult] = ()
+    comparisons: Sequence[Comparison] = ()
     server_only: Sequence[Mapping[str, Any]] = ()
     wall_s: float = 0.0
     exit: int = 0
@@ -89,6 +92,8 @@ def merge(runs: Sequence[Run]) -> Run:
         sweeps=[sweep for run in runs for sweep in run.sweeps],
         verdicts=[verdict for run in runs for verdict in run.verdicts],
         searches=[search for run in runs for search in run.searches],
+        # Each worker sees which models are gone.
+        comparisons=list(dict.fromkeys(c for run in runs for c in run.comparisons)),
         wall_s=max(run.wall_s for run in runs),
         exit=max(run.exit for run in runs),
         confidence=runs[0].confidence,
@@ -125,7 +130,7 @@ def to_json(run: Run) -> dict[str, Any]:
         ],
         "verdicts": [_verdict_to_json(verdict) for verdict in run.verdicts],
         "searches": [search.to_json() for search in run.searches],
-        "comparisons": [],
+        "comparisons": [comparisons.to_json(comparison) for comparison in run.comparisons],
     }
 
 
@@ -169,6 +174,7 @@ def from_json(data: Mapping[str, Any]) -> Run:
             ],
             verdicts=[_verdict_from_json(row) for row in data["verdicts"]],
             searches=tuple(SearchResult.from_json(row) for row in data.get("searches", ())),
+            comparisons=tuple(comparisons.from_json(row) for row in data["comparisons"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"results.json is incomplete: {error!r}") from error

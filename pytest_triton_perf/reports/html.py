@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_triton_perf.domain.results import Run
+from pytest_triton_perf.reports import gate
 from pytest_triton_perf.reports.content import (
     by_badness,
     configurations_of,
@@ -21,8 +22,12 @@ from pytest_triton_perf.reports.remarks import legend, remarks
 from pytest_triton_perf.reports.tables import best_table, image_table, level_table, verdict_table
 from pytest_triton_perf.reports.templating import render
 
-_MARKS = {"failed": "bad", "not measured": "unsure", "inconclusive": "unsure", "passed": "good"}
-"""First cell of a verdict's row -> its class in the style sheet."""
+_MARKS = {
+    **{"failed": "bad", "not measured": "unsure", "inconclusive": "unsure", "passed": "good"},
+    **{"regressed": "bad", "not comparable": "bad", "gone": "bad"},
+    **{"unchanged": "good", "improved": "good"},
+}
+"""First cell of a row of verdicts or of the gate -> its class in the style sheet."""
 
 
 def write_html(run: Run, pictures: Mapping[str, bytes], path: Path) -> None:
@@ -33,10 +38,15 @@ def write_html(run: Run, pictures: Mapping[str, bytes], path: Path) -> None:
         verdicts=verdict_table(run, by_badness(run)),
         marks=_MARKS,
         legend=legend(run),
+        gate=_gate(run) if run.comparisons else None,
         models=[_model(run, model, pictures) for model in run.models],
         environment=[*environment_rows(run), ("duration", f"{run.wall_s:.1f} s")],
     )
     path.write_text(text, encoding="utf-8")
+
+
+def _gate(run: Run) -> dict[str, Any]:
+    return {"headline": gate.headline(run), "table": gate.table(run), "told": gate.told(run)}
 
 
 def _model(run: Run, model: str, pictures: Mapping[str, bytes]) -> dict[str, Any]:

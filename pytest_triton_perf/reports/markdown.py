@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_triton_perf.domain.results import Run
+from pytest_triton_perf.reports import gate
 from pytest_triton_perf.reports.content import (
     by_badness,
     gpu_memory_sentence,
@@ -21,6 +22,8 @@ def write_markdown(run: Run, path: Path) -> None:
     lines = [f"## Triton performance: {tally(run)}", ""]
     if run.verdicts:
         lines += _table(verdict_table(run, by_badness(run)))
+    if run.comparisons:
+        lines += _gate(run)
     for model in run.models:
         lines += [f"**{_plain(model)}**: {_plain(summary_sentence(run, model))}", ""]
         if faults := disturbed(run, levels_of(run, model)):
@@ -34,6 +37,16 @@ def write_markdown(run: Run, path: Path) -> None:
     lines.append(f"Measured in {run.wall_s:.0f} s.")
     text = "\n".join(lines) + "\n"
     path.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def _gate(run: Run) -> list[str]:
+    table = gate.table(run)
+    return [
+        f"### {_plain(gate.headline(run))}",
+        "",
+        *(_table(table) if table.rows else []),
+        *(line for text in gate.told(run) for line in (_plain(text), "")),
+    ]
 
 
 def _table(table: Table) -> list[str]:

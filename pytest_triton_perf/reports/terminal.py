@@ -4,10 +4,12 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pytest_triton_perf.domain.comparisons import Comparison
 from pytest_triton_perf.domain.metrics import interval_text
 from pytest_triton_perf.domain.results import Run
 from pytest_triton_perf.domain.tables import columns
 from pytest_triton_perf.domain.verdicts import Verdict
+from pytest_triton_perf.reports import gate
 from pytest_triton_perf.reports.content import levels_of, summary_sentence
 from pytest_triton_perf.reports.remarks import disturbed, legend, why
 
@@ -27,6 +29,8 @@ def write_summary(
     reporter.section("triton-perf", sep="=")
     if run.verdicts:
         _write_verdicts(reporter, run)
+    if run.comparisons:
+        _write_gate(reporter, run)
     for model in run.models:
         _write(reporter, summary_sentence(run, model))
         if faults := disturbed(run, levels_of(run, model)):
@@ -58,6 +62,28 @@ def _write_verdicts(reporter: "TerminalReporter", run: Run) -> None:
     if words := legend(run):
         _write(reporter, words)
     reporter.write_line("")
+
+
+def _write_gate(reporter: "TerminalReporter", run: Run) -> None:
+    """What the gate says, a line per comparison that decides, and why."""
+    found = gate.gated(run)
+    failed = any(comparison.fails for comparison in found)
+    _write(reporter, gate.headline(run), bold=True, **{"red" if failed else "green": True})
+    shown = [c for c in found if c.fails or len(found) <= _MOST_PASSED]
+    if shown:
+        head, *body = columns([gate.HEADER, *map(gate.row, shown)], right=()).splitlines()
+        reporter.write_line(head, bold=True)
+        for comparison, line in zip(shown, body, strict=True):
+            reporter.write_line(line, **{_gate_colour(comparison): True})
+    for text in gate.told(run):
+        _write(reporter, text, yellow=True)
+    reporter.write_line("")
+
+
+def _gate_colour(comparison: Comparison) -> str:
+    if comparison.fails:
+        return "red"
+    return "green" if comparison.status in ("unchanged", "improved") else "yellow"
 
 
 def _write(reporter: "TerminalReporter", text: str, **markup: bool) -> None:

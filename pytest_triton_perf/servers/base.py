@@ -16,10 +16,12 @@ class ServerSpec:
     """Which server a test needs; tests with equal specs share one running server.
 
     ``repository`` is ``None`` where the server has one of its own, and ``image`` where it runs
-    in no container of ours.
+    in no container of ours. ``base`` is the repository that the paired gate compares with, a
+    second one that the server can ``turn_to``.
     """
 
     repository: Path | None
+    base: Path | None = None
     image: str | None = None
     server_args: tuple[str, ...] = ()
 
@@ -55,6 +57,16 @@ class RunningServer(Protocol):
 
         Raises:
             ServerError: Triton refused it (with its reason) or is gone (with its last words).
+        """
+
+    def turn_to(self, repository: Path) -> None:
+        """Unload what is served; from here on models are those of one of the spec's repositories.
+
+        The process of the server stays, so that what is measured of two repositories differs in
+        nothing but them.
+
+        Raises:
+            ServerError: as ``load``.
         """
 
     def settle(self) -> None:

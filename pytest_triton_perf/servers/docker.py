@@ -20,7 +20,11 @@ from pytest_triton_perf.servers.python_backend import completion_args
 from pytest_triton_perf.servers.readiness import wait_until_ready
 from pytest_triton_perf.servers.triton import TritonServer
 
-_MODELS = "/triton-perf/models"
+_SERVED = "/triton-perf/served"
+_MODELS = f"{_SERVED}/models"
+"""A link to one of the repositories, in a folder of ours: so it can be made another."""
+
+_REPOSITORY = "/triton-perf/repository-"
 _START_ATTEMPTS = 3
 _POLL_S = 0.05
 _PORT_TAKEN = ("port is already allocated", "address already in use")
@@ -141,7 +145,9 @@ class DockerServer(TritonServer):
             http_url=f"{HOST}:{ports.http}",
             metrics_url=f"{HOST}:{ports.metrics}",
         )
+        assert spec.repository is not None, "a container has no repository of its own"
         self._spec = spec
+        self._repositories = [spec.repository, *([spec.base] if spec.base else [])]
         self._ports = ports
         self._plan = plan
         self._engine = engine.connect()
@@ -177,7 +183,9 @@ class DockerServer(TritonServer):
         """
         from docker.types import Mount
 
-        assert self._spec.repository is not None, "a container has no repository of its own"
+        self._link_folder.mkdir()
+        self._point_at(self._repositories[0])
+        places = {str(path): self._place(path) for path in self._repositories}
         image = str(self._spec.image)
         ports = (self._ports.http, self._ports.grpc, self._ports.metrics)
         with engine.explained(f"start a container of {image}"):
@@ -191,14 +199,15 @@ class DockerServer(TritonServer):
                     f"--grpc-port={self._ports.grpc}",
                     f"--metrics-port={self._ports.metrics}",
                     *(["--allow-gpu-metrics=false"] if self._plan.gpus == "none" else []),
-                    *completion_args(self._spec.repository),
+                    *completion_args(*self._repositories),
                     *self._spec.server_args,
                 ],
                 env=self._plan.env,
                 mounts=[
                     Mount(there, here, type="bind", read_only=True)
                     for here, there in {
-                        str(self._spec.repository): _MODELS,
+                        str(self._link_folder): _SERVED,
+                        **places,
                         **self._plan.mounts,
                     }.items()
                 ],
@@ -242,7 +251,22 @@ class DockerServer(TritonServer):
 
     def readable(self, text: str) -> str:
         """Triton's words with the user's own paths."""
-        return text.replace(_MODELS, str(self._spec.repository))
+        return text.replace(_MODELS, str(self._repository))
+
+    @property
+    def _link_folder(self) -> Path:
+        """Of this machine, the folder that the container sees as ``_SERVED``."""
+        return self._folder / "served"
+
+    def _place(self, repository: Path) -> str:
+        """Where the container sees a repository."""
+        return f"{_REPOSITORY}{self._repositories.index(repository)}"
+
+    def _point_at(self, repository: Path) -> None:
+        self._repository = repository
+        link = self._link_folder / Path(_MODELS).name
+        link.unlink(missing_ok=True)
+        link.symlink_to(self._place(repository))
 
     def begin_stop(self) -> None:
         """Ask Triton to end, and return at once."""

@@ -104,6 +104,7 @@ class LocalServer(TritonServer):
         self._log = self._workdir / "tritonserver.log"
         assert spec.repository is not None, "a local server has no repository of its own"
         self._repository = spec.repository.absolute()
+        self._repositories = [self._repository, *([spec.base.absolute()] if spec.base else [])]
         self._models = self._workdir / "models"
         self._final_log: str | None = None
         self._ending = False
@@ -123,7 +124,9 @@ class LocalServer(TritonServer):
             ServerError: it was not ready within ``seconds``; with its last words.
         """
         env = binary.env(self._workdir)
-        self._mirror_repository()
+        for repository in self._repositories:
+            self._mirror(repository)
+        self._point_at(self._repository)
         if gpus != "all":
             env["CUDA_VISIBLE_DEVICES"] = "" if gpus == "none" else ",".join(gpus)
         command = [
@@ -138,7 +141,7 @@ class LocalServer(TritonServer):
             f"--backend-config=python,shm-region-prefix-name={self._shm_prefix}",
             *(["--allow-gpu-metrics=false"] if gpus == "none" else []),
             *binary.args(self._workdir),
-            *completion_args(self._repository),
+            *completion_args(*self._repositories),
             *self._server_args,
         ]
         with self._log.open("wb") as log, started_on(cpus):
@@ -220,14 +223,22 @@ class LocalServer(TritonServer):
     def _shm_prefix(self) -> str:
         return self._workdir.name
 
-    def _mirror_repository(self) -> None:
+    def _point_at(self, repository: Path) -> None:
+        self._repository = repository.absolute()
+        self._models.unlink(missing_ok=True)
+        self._models.symlink_to(self._mirrored(self._repository))
+
+    def _mirrored(self, repository: Path) -> Path:
+        return self._workdir / f"repository-{self._repositories.index(repository)}"
+
+    def _mirror(self, repository: Path) -> None:
         """Make folders as in the user's repository, with links to its files, for Triton to serve.
 
         A python model leaves a ``__pycache__`` beside its source, and may write there itself:
         that lands in our folders, and the user's repository is only ever read.
         """
-        for folder, _, files in os.walk(self._repository, followlinks=True):
-            mirrored = self._models / Path(folder).relative_to(self._repository)
+        for folder, _, files in os.walk(repository, followlinks=True):
+            mirrored = self._mirrored(repository) / Path(folder).relative_to(repository)
             mirrored.mkdir()
             for file in files:
                 (mirrored / file).symlink_to(Path(folder, file))

@@ -40,15 +40,16 @@ _KILLED_S = 5.0
 _POLL_S = 0.01
 
 
-def completion_args(repository: Path) -> list[str]:
+def completion_args(*repositories: Path) -> list[str]:
     """The server's argument that spares the completion of configs, where it changes none.
 
-    Triton knows it for all models of a server together. So every model of the repository must be
+    Triton knows it for all models of a server together. So every model of its repositories must be
     a python model or an ensemble with inputs and outputs in its ``config.pbtxt``, and no python
     model may have ``auto_complete_config``: to a config like that, Triton adds nothing.
     """
     try:
-        configs = {folder: read_config(folder) for folder in models_in(repository)}
+        folders = [folder for repository in repositories for folder in models_in(repository)]
+        configs = {folder: read_config(folder) for folder in folders}
     except UsageError:
         return []
     python = [config for config in configs.values() if config and config.get("backend") == "python"]
@@ -67,15 +68,18 @@ def _is_complete(folder: Path, config: Mapping[str, Any]) -> bool:
     return described and all(_lacks(_COMPLETES, file) for file in model_files(folder, config))
 
 
-def end_idle_stubs(server: "psutil.Process", model: str, readable: Callable[[str], str]) -> None:
-    """End at once those stubs of ``model`` whose end is nothing to wait for.
+def end_idle_stubs(
+    server: "psutil.Process", serves: Callable[[str], bool], readable: Callable[[str], str]
+) -> None:
+    """End at once those stubs of served models whose end is nothing to wait for.
 
     They are those that started no process, and in whose model's source nothing says that its end
     matters. To be called before Triton is told to unload the model, never after: it would ask a
     stub that it saw alive to finalize, and wait for the answer for ever. A dead one it collects.
     The shared memory that it would then leave behind is removed.
 
-    ``readable`` gives the path of this machine for one of the server's.
+    ``serves`` says whether a model is served: all of these are about to be unloaded, those inside
+    an ensemble included. ``readable`` gives the path of this machine for one of the server's.
     """
     import psutil
 
@@ -85,7 +89,7 @@ def end_idle_stubs(server: "psutil.Process", model: str, readable: Callable[[str
     ended = []
     for process, stub in _stubs(server):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            if stub.model == model and _is_idle(process, stub, readable):
+            if serves(stub.model) and _is_idle(process, stub, readable):
                 process.kill()
                 ended.append(process)
                 (shared_memory / stub.region).unlink(missing_ok=True)

@@ -5,6 +5,7 @@ import json
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_triton_perf.domain.variants import Variant
@@ -138,6 +139,23 @@ class TritonServer(ABC):
         self._variant = variant
         return self._served
 
+    def turn_to(self, repository: Path) -> None:
+        """Unload what is served, and find models in ``repository`` from here on.
+
+        Raises:
+            ServerError: see :class:`RunningServer`.
+        """
+        variant, self._variant = self._variant, None
+        if variant is not None:
+            with self._explained(variant):
+                self._unload()
+            self._model = None
+        self._point_at(repository)
+
+    def _point_at(self, repository: Path) -> None:
+        """Make Triton's model repository another one, while nothing of it is served."""
+        raise NotImplementedError
+
     def settle(self) -> None:
         """Wait until only the served variant takes memory and time of the machine.
 
@@ -205,7 +223,7 @@ class TritonServer(ABC):
     def _unload(self) -> None:
         if self._model is not None:
             if (server := self._root()) is not None:
-                python_backend.end_idle_stubs(server, self._model, self.readable)
+                python_backend.end_idle_stubs(server, self.client.is_model_ready, self.readable)
             self.client.unload_model(self._model, unload_dependents=True)
 
     def _note_leaving(self) -> None:

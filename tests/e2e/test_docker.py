@@ -43,6 +43,11 @@ class TritonPythonModel:
             answers.append(pb.InferenceResponse([pb.Tensor("Y", x)]))
         return answers
 """
+CONFIG = (
+    'backend: "python"\nmax_batch_size: 8\n'
+    "input { name: 'X' data_type: TYPE_FP32 dims: [ 4 ] }\n"
+    "output { name: 'Y' data_type: TYPE_FP32 dims: [ 4 ] }\n"
+)
 MODELS = {
     "echo": "pass",
     "sevens": "assert (x == 7).all(), f'not seven: {x.flat[0]}'",
@@ -79,11 +84,7 @@ def repository(tmp_path_factory):
     for name, execute in MODELS.items():
         (folder / name / "1").mkdir(parents=True)
         (folder / name / "1" / "model.py").write_text(MODEL.format(execute=execute))
-        (folder / name / "config.pbtxt").write_text(
-            'backend: "python"\nmax_batch_size: 8\n'
-            "input { name: 'X' data_type: TYPE_FP32 dims: [ 4 ] }\n"
-            "output { name: 'Y' data_type: TYPE_FP32 dims: [ 4 ] }\n"
-        )
+        (folder / name / "config.pbtxt").write_text(CONFIG)
     return folder
 
 
@@ -142,6 +143,31 @@ def test_server_and_perf_analyzer_run_on_the_cpus_that_they_get(
         assert os.sched_getaffinity(server.pid) == {0}
         asked = ["grep", "Cpus_allowed_list", "/proc/self/status"]
         assert server.toolbox.execute(asked, workdir="/")[1].split()[1] == b"1"
+    finally:
+        server.stop()
+
+
+def test_a_container_is_turned_to_another_repository(docker_engine, built_image, tmp_path):
+    import tritonclient.grpc as triton
+
+    folders = {"head": tmp_path / "head", "base": tmp_path / "base"}
+    for arm, execute in (("head", "x = 2 * x"), ("base", "x = 3 * x")):
+        (folders[arm] / "echo" / "1").mkdir(parents=True)
+        (folders[arm] / "echo" / "1" / "model.py").write_text(MODEL.format(execute=execute))
+        (folders[arm] / "echo" / "config.pbtxt").write_text(CONFIG)
+    one = launcher()
+    server = one.start(ServerSpec(repository=folders["head"], base=folders["base"], image=IMAGE))
+    try:
+        x = triton.InferInput("X", [1, 4], "FP32")
+        x.set_data_from_numpy(np.full((1, 4), 1, np.float32))
+        answers = []
+        server.load(variant("echo"))
+        for arm in ("head", "base", "head"):
+            server.turn_to(folders[arm])
+            server.load(variant("echo"))
+            answers.append(server.client.infer("echo", [x]).as_numpy("Y").flat[0])
+        assert answers == [2, 3, 2]
+        assert server.readable("/triton-perf/served/models/echo") == f"{folders['head']}/echo"
     finally:
         server.stop()
 

@@ -191,6 +191,31 @@ def test_each_variant_is_loaded_freshly_and_the_default_comes_back(shared, varia
     assert len(instances(shared)) == 1
 
 
+def test_a_server_is_turned_to_another_repository_and_loads_afresh(launcher, repository, tmp_path):
+    base = tmp_path / "base"
+    for model in ("double", "again"):
+        add_model(base, model, source=MODEL.replace("2 * x", "3 * x"))
+    add_model(base, "chain", source=None, config=ENSEMBLE)
+    before = snapshot(base), snapshot(repository)
+    server = launcher.start(ServerSpec(repository=repository, base=base))
+    try:
+        chain = Variant(model="chain", name="chain_config_default")
+        processes = []
+        for arm, answer in ((repository, 4), (base, 9), (base, 9), (repository, 4)):
+            server.turn_to(arm)
+            server.load(chain)
+            assert infer(server, "chain") == [0, answer, 2 * answer, 3 * answer]
+            processes.append(instances(server))
+        assert all(len(found) == 2 for found in processes)
+        assert len(set.union(*processes)) == 8, "each turn loads afresh"
+        assert (snapshot(base), snapshot(repository)) == before
+        server.turn_to(base)
+        with pytest.raises(ServerError, match="Triton refused completed_config_default"):
+            server.load(Variant(model="completed", name="completed_config_default"))
+    finally:
+        server.stop()
+
+
 @pytest.fixture(scope="module")
 def complete(launcher, tmp_path_factory):
     """A server whose models have complete configs, of which some must end in their own way."""
@@ -299,6 +324,9 @@ def test_an_ensemble_brings_its_models_and_takes_them_away(shared, variant):
     assert len(instances(shared)) == 2
     shared.load(variant("double"))
     assert len(instances(shared)) == 1
+    assert infer(shared, "double") == [0, 2, 4, 6]
+    shared.load(variant("chain"))
+    assert infer(shared, "chain") == [0, 4, 8, 12]
 
 
 def test_a_refused_variant_shows_tritons_reason_and_the_next_one_is_served(shared, variant):

@@ -517,3 +517,33 @@ def test_a_search_needs_its_sweep_to_ask_for_it(collect):
 def test_a_search_is_one_test_whatever_its_space(collect):
     result = collect(search(""), "--collect-only", "-q")
     result.stdout.fnmatch_lines(["test_it.py::test_it?search?", "1 test collected *"])
+
+
+GATED = "import pytest\n\n@pytest.mark.perf_gate({gate})\n{mark}\ndef test_it(): pass\n"
+MARK = "@pytest.mark.perf_sweep(model='add_sub', concurrency=1)"
+
+
+@pytest.mark.parametrize(
+    ("gate", "mark", "args", "message"),
+    [
+        ("mode='x'", MARK, (), "test_it.py:3: test_it: perf_gate: mode: expected 'detect' or*"),
+        ("", "", (), "test_it.py::test_it: perf_gate needs a perf_sweep marker beside it"),
+        ("", MARK, ("--triton-perf-against=nowhere",), "*--triton-perf-against=nowhere: *no git*"),
+        (
+            "",
+            MARK,
+            ("--triton-perf-against=main", "--triton-url=localhost:8001"),
+            "*--triton-perf-against: the Triton at grpc://localhost:8001 has its own models*",
+        ),
+        ("", MARK, ("--triton-perf-max-slowdown-pct=0",), "*--triton-perf-max-slowdown-pct: exp*"),
+    ],
+)
+def test_a_gate_that_cannot_be_is_told_at_collection(collect, gate, mark, args, message):
+    result = collect(GATED.format(gate=gate, mark=mark), *args)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{message}"])
+
+
+def test_collecting_only_looks_for_no_base(collect):
+    result = collect(GATED.format(gate="", mark=MARK), "--collect-only", "--triton-perf-against=no")
+    assert result.ret == pytest.ExitCode.OK

@@ -4,7 +4,7 @@ import pytest
 
 from pytest_triton_perf.domain.levels import Load
 from pytest_triton_perf.errors import UsageError
-from pytest_triton_perf.markers import parse_budgets, parse_sweep
+from pytest_triton_perf.markers import parse_budgets, parse_gates, parse_sweep
 
 
 def sweep(**keys):
@@ -146,3 +146,65 @@ def test_budgets_of_one_marker_share_their_load():
 def test_what_is_wrong_with_a_budget_is_said(limits, message):
     with pytest.raises(UsageError, match=message):
         budgets(**limits)
+
+
+def gates(*marks, **spec):
+    given = [pytest.mark.perf_gate(**keys).mark for keys in marks]
+    return parse_gates(given, sweep(**spec), max_slowdown_pct=7)
+
+
+def test_without_a_marker_a_test_is_gated_on_throughput_at_its_highest_load():
+    (gate,) = gates()
+    assert (gate.metric.name, gate.max_slowdown_pct, gate.mode) == ("throughput", 7, "detect")
+    assert gate.loads == (Load(concurrency=2),)
+    (at_rate,) = gates(concurrency=..., request_rate=[50, 100])
+    assert (at_rate.metric.name, at_rate.loads) == ("avg_latency_ms", (Load(request_rate=100),))
+
+
+def test_a_gate_says_what_is_allowed_of_what_and_where():
+    keys = {"max_slowdown_pct": 3, "metric": "p99_latency_ms", "mode": "prove"}
+    first, second = gates({**keys, "at": {"concurrency": 1}}, {"metric": "cpu_memory_mb"})
+    assert (first.max_slowdown_pct, first.mode, first.loads) == (3, "prove", (Load(concurrency=1),))
+    assert (second.metric.name, second.max_slowdown_pct) == ("cpu_memory_mb", 7)
+    assert len(gates({}, {})) == 1
+
+
+def test_a_gate_may_be_about_several_levels():
+    (gate,) = gates({"at": {"concurrency": 2}}, batch_size=[1, 8])
+    assert gate.loads == (Load(concurrency=2), Load(concurrency=2, batch_size=8))
+
+
+def test_of_an_automatic_ramp_the_highest_level_is_known_later_unless_it_is_named():
+    assert gates(concurrency="auto")[0].loads == ()
+    (named,) = gates({"at": {"concurrency": 8}}, concurrency="auto")
+    assert named.loads == (Load(concurrency=8),)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"max_slowdwn_pct": 5}, r"unknown key 'max_slowdwn_pct' \(did you mean 'max_slowdown_pct"),
+        ({"max_slowdown_pct": 0}, "max_slowdown_pct: expected a number above 0, such as 5, not 0"),
+        ({"max_slowdown_pct": "5%"}, "max_slowdown_pct: expected a number above 0, .* not '5%'"),
+        ({"metric": "troughput"}, r"metric: .* \(did you mean 'throughput'\?\)"),
+        ({"metric": "power_w"}, "metric: expected one of throughput, avg_latency_ms, "),
+        ({"metric": "p98_latency_ms"}, "p98_latency_ms: the sweep measures p50, p90, p95 and p99"),
+        ({"mode": "strict"}, "mode: expected 'detect' or 'prove', not 'strict'"),
+        ({"at": {"concurrency": 9}}, "at: the sweep has no level with concurrency 9"),
+    ],
+)
+def test_a_gate_that_is_wrong(keys, message):
+    with pytest.raises(UsageError, match=f"^perf_gate: {message}"):
+        gates(keys)
+
+
+def test_a_gate_on_the_throughput_of_a_request_rate_is_wrong():
+    with pytest.raises(UsageError, match="at a request rate the throughput is that rate"):
+        gates({"metric": "throughput"}, concurrency=..., request_rate=50)
+
+
+def test_what_is_wrong_with_a_gate_is_told_beside_a_sweep_that_is_wrong():
+    mark = pytest.mark.perf_gate(mode="strict").mark
+    with pytest.raises(UsageError, match="perf_gate: mode: expected"):
+        parse_gates([mark], None, max_slowdown_pct=5)
+    assert parse_gates([], None, max_slowdown_pct=5) == ()

@@ -111,7 +111,7 @@ def test_an_idle_stub_of_the_model_is_ended_with_its_memory(stub):
     process, region = stub("mine")
     other, kept = stub("other")
     asked = []
-    end_idle_stubs(here(), "mine", lambda path: asked.append(path) or path)
+    end_idle_stubs(here(), "mine".__eq__, lambda path: asked.append(path) or path)
     assert wait_ended([psutil.Process(process.pid)], 5) == []
     assert (process.wait(5), region.exists()) == (-9, False)
     assert (other.poll(), kept.exists()) == (None, True)
@@ -131,7 +131,7 @@ def test_an_idle_stub_of_the_model_is_ended_with_its_memory(stub):
 )
 def test_a_stub_whose_end_matters_is_left_to_triton(stub, end):
     process, region = stub("mine", source=MODEL + end)
-    end_idle_stubs(here(), "mine", str)
+    end_idle_stubs(here(), "mine".__eq__, str)
     assert wait_ended([psutil.Process(process.pid)], 0.2)
     assert region.exists()
 
@@ -142,7 +142,7 @@ def test_a_stub_that_started_a_process_is_left_to_triton(stub):
     while not (children := psutil.Process(process.pid).children()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    end_idle_stubs(here(), "mine", str)
+    end_idle_stubs(here(), "mine".__eq__, str)
     assert set(leaving(here(), lambda model: False)) == {psutil.Process(process.pid), *children}
     children[0].kill()
 

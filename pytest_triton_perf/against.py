@@ -1,0 +1,153 @@
+"""The base of the paired gate: a model repository by its path, or as it is at a git ref."""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from pytest_triton_perf.errors import MissingPartError, UsageError
+
+_OPTION = "--triton-perf-against"
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_LFS_POINTER_BYTES = 1024
+
+
+class Against:
+    """What ``--triton-perf-against`` names.
+
+    ``given`` is a folder, relative to ``home``, or else a git ref. Of a ref, all files are put into
+    a temporary folder, which ``close`` removes; the user's git repository is only read.
+    """
+
+    def __init__(self, given: str, home: Path) -> None:
+        self._given = given
+        folder = home / Path(given).expanduser()
+        self._folder = folder.resolve() if folder.is_dir() else None
+        self._trees: dict[Path, Path] = {}
+        self.commits: dict[str, str] = {}
+        """Of each git repository that was read, the commit."""
+
+    def __str__(self) -> str:
+        shown = [commit[:12] for commit in self.commits.values()]
+        return " ".join([self._given, *(f"({commit})" for commit in shown)])
+
+    def repository(self, head: Path) -> Path | None:
+        """The base of the model repository ``head``; ``None`` where there was none at the ref.
+
+        Raises:
+            UsageError: no such ref, ``head`` is not in git, or weights are not there but pointers.
+            MissingPartError: git is not installed.
+        """
+        base = self._folder or self._at_ref(head)
+        if base is not None:
+            _refuse_pointers(base, self._given)
+        return base
+
+    def close(self) -> None:
+        """Remove what was taken from git; safe to call twice."""
+        for tree in self._trees.values():
+            shutil.rmtree(tree, ignore_errors=True)
+        self._trees.clear()
+
+    def _at_ref(self, head: Path) -> Path | None:
+        top = Path(self._top(head))
+        if top not in self._trees:
+            commit = self._commit(top)
+            self._trees[top] = Path(tempfile.mkdtemp(prefix="triton-perf-base-")).resolve()
+            _check_out(top, commit, self._trees[top])
+            self.commits[str(top)] = commit
+        base = self._trees[top] / "tree" / head.resolve().relative_to(top)
+        return base if base.is_dir() else None
+
+    def _top(self, head: Path) -> str:
+        try:
+            return _git(head, "rev-parse", "--show-toplevel")
+        except _GitError as error:
+            raise UsageError(
+                f"{_OPTION}={self._given}: there is no such folder, and the model repository "
+                f"{head} is in no git repository that has refs ({error}); give the path of the "
+                "model repository to compare with"
+            ) from None
+
+    def _commit(self, top: Path) -> str:
+        try:
+            return _git(top, "rev-parse", "--verify", "--quiet", f"{self._given}^{{commit}}")
+        except _GitError:
+            pass
+        problem = f"{_OPTION}={self._given}: there is no such folder, and no such ref in {top}"
+        if _git(top, "rev-parse", "--is-shallow-repository") == "true":
+            raise UsageError(
+                f"{problem}, which is a shallow clone: fetch the ref with "
+                f"`{_fetch(top, self._given)}`"
+            )
+        raise UsageError(f"{problem}; `git branch -a` and `git tag` list what there is")
+
+
+class _GitError(Exception):
+    """What git said."""
+
+
+def _git(folder: Path, *args: str, index: Path | None = None) -> str:
+    """What git prints, run in ``folder``; with ``index`` in place of the repository's own."""
+    # Set by git for its hooks: they would lead it to another repository than the folder's.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    if index is not None:
+        env["GIT_INDEX_FILE"] = str(index)
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *args],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except FileNotFoundError:
+        raise MissingPartError(
+            f"{_OPTION} takes the base from git, which is not installed: apt-get install -y git"
+        ) from None
+    if done.returncode:
+        raise _GitError(done.stderr.strip() or f"git {args[0]} ended with {done.returncode}")
+    return done.stdout.strip()
+
+
+def _check_out(top: Path, commit: str, folder: Path) -> None:
+    """Write the files of a commit to ``folder``/tree, as a checkout would (filters included).
+
+    An index of its own, so that nothing in the user's repository changes or has to be undone.
+    """
+    index = folder / "index"
+    try:
+        _git(top, "read-tree", commit, index=index)
+        _git(top, "checkout-index", "--all", f"--prefix={folder}/tree/", index=index)
+    except _GitError as error:
+        raise UsageError(
+            f"{_OPTION}: git did not give the files of {commit[:12]}: {error}"
+        ) from None
+
+
+def _fetch(top: Path, ref: str) -> str:
+    """The command that brings a ref into a shallow clone."""
+    remote, slash, branch = ref.partition("/")
+    if slash and remote in _git(top, "remote").splitlines():
+        return f"git fetch --depth=1 {remote} +refs/heads/{branch}:refs/remotes/{remote}/{branch}"
+    if any(mark in ref for mark in "~^@"):
+        return "git fetch --unshallow"
+    if re.fullmatch("[0-9a-f]{7,40}", ref):
+        return f"git fetch --depth=1 origin {ref}"
+    return f"git fetch --depth=1 origin {ref}:{ref}"
+
+
+def _refuse_pointers(base: Path, given: str) -> None:
+    for path in sorted(base.rglob("*")):
+        if path.is_file() and path.stat().st_size < _LFS_POINTER_BYTES:
+            with path.open("rb") as file:
+                if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+                    raise UsageError(
+                        f"{_OPTION}={given}: {path.relative_to(base)} is a Git LFS pointer, not "
+                        "the weights: run `git lfs install` and `git lfs fetch --all`, so that "
+                        "git can put the weights in its place"
+                    )
