@@ -33,15 +33,20 @@ class Profile:
         return len({row["Model Config Path"] for row in self.rows})
 
 
-def profile(folder: Path, repository: Path, **options: Any) -> Profile:
-    """Run Model Analyzer's search over a model repository, from start to written reports.
-
-    It is installed in an environment of its own below ``folder``, which is not timed. ``options``
-    are those of its ``profile`` command. Each model is told to use the CPU.
-    """
+def install(folder: Path) -> Path:
+    """Model Analyzer in an environment of its own below ``folder``, whose path is returned."""
     environment = folder / "venv"
     timed([sys.executable, "-m", "venv", environment], folder)
     timed([environment / "bin" / "pip", "install", "-q", MODEL_ANALYZER], folder)
+    return environment
+
+
+def profile(folder: Path, repository: Path, environment: Path, **options: Any) -> Profile:
+    """Run Model Analyzer's search over a model repository, from start to written reports.
+
+    ``options`` are those of its ``profile`` command. Each model is told to use the CPU.
+    """
+    folder.mkdir(exist_ok=True)
     # The repository is copied, because the server that runs it may write beside model.py.
     shutil.copytree(repository, folder / "models")
     server, analyzer = find_server(), find_perf_analyzer(None)

@@ -1,10 +1,13 @@
-"""A sweep of the plugin beside Model Analyzer's automatic search, over the same grid.
+"""The plugin beside Model Analyzer on one grid: as a sweep of all of it, and as a search in it.
 
-Model Analyzer's brute search of ``models/sleeper``, limited to concurrency 32, batch size 16 and
-3 instances, chooses the configurations and the load levels; the plugin measures the same ones.
-Then each level is measured once more, for long, as the reference that both are held against.
-Prints the wall times, reports included, the median error of throughput and of p99 latency, and
-the part of the plugin's time that was not spent under load. Exits 1 beyond a limit.
+Model Analyzer's brute search of the model of ``examples/search``, limited to concurrency 32, batch
+size 16 and 3 instances, chooses the configurations and the load levels; the plugin measures the
+same ones. Then both search: Model Analyzer's quick search, and the plugin's once with each seed.
+At last each level is measured once more, for longer, as the reference that all are held against.
+
+Prints the wall times, reports included; of the sweeps, the median error of throughput and of p99
+latency, and the part of the plugin's time that was not spent under load; of the searches, how much
+of the best throughput of the reference their choices reach. Exits 1 beyond a limit.
 """
 
 import argparse
@@ -16,8 +19,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from model_analyzer import Profile, profile, timed
+from model_analyzer import Profile, install, profile, timed
 
 from pytest_triton_perf.domain.estimates import estimate
 from pytest_triton_perf.domain.levels import Load
@@ -31,24 +35,33 @@ from pytest_triton_perf.servers.local import LocalLauncher
 from pytest_triton_perf.servers.model_config import apply_overrides, read_config
 
 FASTER = 8.0
-"""How many times faster than Model Analyzer the plugin is to be."""
+"""How many times faster than Model Analyzer's brute search the plugin's sweep is to be."""
 
 OVERHEAD = 0.20
 """The most of a sweep's wall time that may pass without load."""
 
-MODELS = Path(__file__).parent / "models"
-MODEL = "sleeper"
+SEARCH_OF_BRUTE, SEARCH_OF_QUICK = 20.0, 6.0
+"""How many times faster than Model Analyzer's searches the plugin's is to be."""
 
-Overrides = Mapping[str, object]
-Figures = dict[tuple[str, int], tuple[float, float]]
-"""(configuration, concurrency) -> throughput in infer/s, p99 latency in ms."""
+AS_GOOD = 0.98
+"""The least that a search may choose, of the best throughput."""
+
+MODELS = Path(__file__).parents[1] / "examples" / "search" / "model_repository"
+MODEL = "sleeper"
+BOUNDS = {"concurrency": 32, "model_batch_size": 16, "instance_count": 3}
+
+Level = tuple[str, int]
+"""Model Analyzer's name of a configuration, concurrency."""
+
+Figures = dict[Level, tuple[float, float]]
+"""Throughput in infer/s and p99 latency in ms."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
     """A configuration that Model Analyzer measured, under the plugin's terms."""
 
-    overrides: Overrides
+    overrides: Mapping[str, Any]
     loads: Sequence[int]
 
 
@@ -57,21 +70,27 @@ def grid_of(found: Profile) -> dict[str, Configuration]:
     grid: dict[str, Configuration] = {}
     for name in dict.fromkeys(row["Model Config Path"] for row in found.rows):
         rows = [row for row in found.rows if row["Model Config Path"] == name]
-        count = re.match(r"(\d+):", rows[0]["Instance Group"])
-        assert count is not None, rows[0]
-        overrides = {
-            "max_batch_size": int(rows[0]["Max Batch Size"]),
-            "instance_group.count": int(count[1]),
-            "dynamic_batching": {},
-        }
         grid[name] = Configuration(
-            overrides={} if name.endswith("_default") else overrides,
+            overrides=overrides_of(rows[0]),
             loads=sorted({int(row["Concurrency"]) for row in rows}),
         )
     return grid
 
 
-def model_analyzer_figures(found: Profile) -> Figures:
+def overrides_of(row: Mapping[str, str]) -> Mapping[str, Any]:
+    """What a configuration of Model Analyzer changes."""
+    if row["Model Config Path"].endswith("_default"):
+        return {}
+    count = re.match(r"(\d+):", row["Instance Group"])
+    assert count is not None, row
+    return {
+        "max_batch_size": int(row["Max Batch Size"]),
+        "dynamic_batching": {},
+        "instance_group.count": int(count[1]),
+    }
+
+
+def figures_of(found: Profile) -> Figures:
     """Model Analyzer's own figures."""
     return {
         (row["Model Config Path"], int(row["Concurrency"])): (
@@ -82,20 +101,26 @@ def model_analyzer_figures(found: Profile) -> Figures:
     }
 
 
-def ours(folder: Path, grid: Mapping[str, Configuration]) -> tuple[float, float, Figures]:
-    """The plugin's wall time, its seconds under load, and its figures."""
-    tests = ["import pytest"]
-    for name, configuration in grid.items():
-        tests.append(
-            f"@pytest.mark.perf_sweep(model={MODEL!r}, concurrency={configuration.loads!r}, "
-            f"variants=[{configuration.overrides!r}])\ndef test_{name}(triton_sweep): pass"
-        )
-    (folder / "test_grid.py").write_text("\n\n".join(tests) + "\n")
+def run_plugin(folder: Path, tests: str) -> tuple[float, dict[str, Any]]:
+    """Wall time of the plugin on some tests, and its results."""
+    folder.mkdir()
+    (folder / "test_grid.py").write_text(f"import pytest\n\n{tests}\n")
     (folder / "pytest.ini").write_text("[pytest]\n")
     command = [sys.executable, "-m", "pytest", "-q", "--triton-perf", "-p", "no:cacheprovider"]
     options = [f"--triton-model-repository={MODELS}", "--triton-gpus=none"]
     took = timed([*command, *options], folder)
     results = json.loads((folder / "triton-perf-results" / "results.json").read_text("utf-8"))
+    return took, results
+
+
+def sweep(folder: Path, grid: Mapping[str, Configuration]) -> tuple[float, float, Figures]:
+    """The plugin's wall time for the grid, its seconds under load, and its figures."""
+    tests = [
+        f"@pytest.mark.perf_sweep(model={MODEL!r}, concurrency={configuration.loads!r}, "
+        f"variants=[{configuration.overrides!r}])\ndef test_{name}(triton_sweep): pass"
+        for name, configuration in grid.items()
+    ]
+    took, results = run_plugin(folder, "\n\n".join(tests))
     levels = results["measurements"]
     figures = {
         (re.findall(r"::test_(\w+)", level["test"])[0], level["concurrency"]): (
@@ -105,6 +130,30 @@ def ours(folder: Path, grid: Mapping[str, Configuration]) -> tuple[float, float,
         for level in levels
     }
     return took, sum(level["wall_s"] for level in levels), figures
+
+
+def search(folder: Path, grid: Mapping[str, Configuration], seed: int) -> tuple[float, int, Level]:
+    """The wall time of the plugin's search, how many levels it measured, and its choice."""
+    bounds = ", ".join(f"max_{name}={bound}" for name, bound in BOUNDS.items())
+    took, results = run_plugin(
+        folder,
+        f"@pytest.mark.perf_sweep(model={MODEL!r}, variants='search', concurrency='auto')\n"
+        f"@pytest.mark.perf_search({bounds}, seed={seed})\n"
+        "def test_search(triton_sweep): pass",
+    )
+    (found,) = results["searches"]
+    best = found["candidates"][0]
+    overrides = next(
+        level["overrides"]
+        for level in results["measurements"]
+        if level["variant"] == best["variant"]
+    )
+    return took, found["levels"], (named(grid, overrides), best["load"]["concurrency"])
+
+
+def named(grid: Mapping[str, Configuration], overrides: Mapping[str, Any]) -> str:
+    """The name of a configuration of the grid."""
+    return next(name for name, known in grid.items() if known.overrides == overrides)
 
 
 def reference(grid: Mapping[str, Configuration], seconds: float) -> Figures:
@@ -147,42 +196,79 @@ def median_errors(figures: Figures, truth: Figures) -> tuple[float, float]:
 
 
 def main() -> int:
-    """Run both tools and the reference, print the table, and say whether the limits are kept."""
+    """Run both tools and the reference, print the tables, and say whether the limits are kept."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--reference-seconds", type=float, default=30.0, help="load of each level's reference"
     )
-    seconds = parser.parse_args().reference_seconds
-    with tempfile.TemporaryDirectory(prefix="peer-") as name:
-        folder = Path(name)
-        theirs = profile(
-            folder,
-            MODELS,
-            run_config_search_mode="brute",
-            run_config_search_max_concurrency=32,
-            run_config_search_max_model_batch_size=16,
-            run_config_search_max_instance_count=3,
+    parser.add_argument("--seeds", type=int, default=10, help="searches of the plugin")
+    args = parser.parse_args()
+    bounds = {f"run_config_search_max_{name}": bound for name, bound in BOUNDS.items()}
+    with tempfile.TemporaryDirectory(prefix="peer-") as folder_name:
+        folder = Path(folder_name)
+        environment = install(folder)
+        brute, quick = (
+            profile(folder / mode, MODELS, environment, run_config_search_mode=mode, **bounds)
+            for mode in ("brute", "quick")
         )
-        grid = grid_of(theirs)
-        (folder / "plugin").mkdir()
-        took, loaded, figures = ours(folder / "plugin", grid)
-    truth = reference(grid, seconds)
-    faster, idle = theirs.seconds / took, 1 - loaded / took
-    print(f"{len(truth)} levels of {len(grid)} configurations, reference of {seconds:g} s each")
-    print(f"{'':<16}{'wall time':>11}{'throughput':>12}{'p99':>8}   (median errors)")
+        grid = grid_of(brute)
+        took, loaded, figures = sweep(folder / "sweep", grid)
+        searches = [search(folder / f"search-{seed}", grid, seed) for seed in range(args.seeds)]
+    truth = reference(grid, args.reference_seconds)
+    kept = [
+        _tell_sweeps(brute, took, loaded, figures, truth, args.reference_seconds),
+        _tell_searches(brute, quick, searches, grid, truth),
+    ]
+    return int(not all(kept))
+
+
+def _tell_sweeps(
+    brute: Profile, took: float, loaded: float, figures: Figures, truth: Figures, seconds: float
+) -> bool:
+    faster, idle = brute.seconds / took, 1 - loaded / took
+    print(f"{len(truth)} levels of {brute.configurations} configurations, {seconds:g} s reference")
+    print(f"{'':<24}{'wall time':>11}{'throughput':>12}{'p99':>8}   (median errors)")
     errors = {}
     for tool, wall, found in (
-        ("Model Analyzer", theirs.seconds, model_analyzer_figures(theirs)),
-        ("plugin", took, figures),
+        ("Model Analyzer, brute", brute.seconds, figures_of(brute)),
+        ("plugin, sweep", took, figures),
     ):
         errors[tool] = median_errors(found, truth)
         throughput, p99 = errors[tool]
-        print(f"{tool:<16}{wall:>9.1f} s{throughput:>12.1%}{p99:>8.1%}")
+        print(f"{tool:<24}{wall:>9.1f} s{throughput:>12.1%}{p99:>8.1%}")
     print(f"the plugin is {faster:.1f} times as fast (limit {FASTER:g})")
     print(f"{idle:.0%} of its time was not spent under load (limit {OVERHEAD:.0%})")
-    as_good = all(a <= b for a, b in zip(errors["plugin"], errors["Model Analyzer"], strict=True))
-    print(f"its errors are {'no larger' if as_good else 'LARGER'} than Model Analyzer's")
-    return int(not (faster >= FASTER and idle <= OVERHEAD and as_good))
+    theirs, ours = errors.values()
+    as_good = all(a <= b for a, b in zip(ours, theirs, strict=True))
+    print(
+        f"its errors are {'no larger' if as_good else 'LARGER'} than Model Analyzer's", flush=True
+    )
+    return faster >= FASTER and idle <= OVERHEAD and as_good
+
+
+def _tell_searches(
+    brute: Profile,
+    quick: Profile,
+    searches: Sequence[tuple[float, int, Level]],
+    grid: Mapping[str, Configuration],
+    truth: Figures,
+) -> bool:
+    top = max(throughput for throughput, _ in truth.values())
+    chosen = max(quick.rows, key=lambda row: float(row["Throughput (infer/sec)"]))
+    level = (named(grid, overrides_of(chosen)), int(chosen["Concurrency"]))
+    print(f"\n{'':<24}{'wall time':>11}{'levels':>8}{'of the best throughput':>24}")
+    rows = [("Model Analyzer, quick", quick.seconds, len(quick.rows), level)]
+    rows += [(f"plugin, seed {seed}", *found) for seed, found in enumerate(searches)]
+    for tool, wall, levels, choice in rows:
+        print(f"{tool:<24}{wall:>9.1f} s{levels:>8}{truth[choice][0] / top:>24.1%}")
+    wall = statistics.median(took for took, _, _ in searches)
+    of_brute, of_quick = brute.seconds / wall, quick.seconds / wall
+    good = sum(truth[choice][0] >= AS_GOOD * top for _, _, choice in searches)
+    print(f"the plugin is {of_brute:.1f} times as fast as brute (limit {SEARCH_OF_BRUTE:g})")
+    print(f"and {of_quick:.1f} times as fast as quick (limit {SEARCH_OF_QUICK:g}), in the median")
+    print(f"{good} of {len(searches)} choices have {AS_GOOD:.0%} of the best throughput")
+    enough = 0.9 * len(searches)
+    return of_brute >= SEARCH_OF_BRUTE and of_quick >= SEARCH_OF_QUICK and good >= enough
 
 
 if __name__ == "__main__":

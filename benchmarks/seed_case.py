@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from model_analyzer import profile, timed
+from model_analyzer import install, profile, timed
 
 LIMIT = 0.25
 REPOSITORY = Path(__file__).parents[1] / "examples" / "quickstart" / "model_repository"
@@ -54,6 +54,7 @@ def model_analyzer(folder: Path) -> tuple[float, int, int]:
     found = profile(
         folder,
         REPOSITORY,
+        install(folder),
         run_config_search_mode="quick",
         run_config_search_max_concurrency=2,
         run_config_search_max_model_batch_size=2,
