@@ -58,7 +58,7 @@ def write_reports(run: Run, output: Path, kinds: Collection[str]) -> list[str]:
 
         attempt("summary.md", lambda: write_markdown(run, output / "summary.md"))
     pictures: dict[str, bytes] = {}
-    if {"plots", "html", "pdf"} & set(kinds):
+    if {"plots", "pdf"} & set(kinds):
         from pytest_triton_perf.reports.plots import draw
 
         attempt("plots", lambda: pictures.update(draw(run)))
@@ -67,7 +67,7 @@ def write_reports(run: Run, output: Path, kinds: Collection[str]) -> list[str]:
     if "html" in kinds:
         from pytest_triton_perf.reports.html import write_html
 
-        attempt("index.html", lambda: write_html(run, pictures, output / "index.html"))
+        attempt("index.html", lambda: write_html(run, output / "index.html"))
     if "pdf" in kinds:
         from pytest_triton_perf.reports.pdf import write_pdfs
 

@@ -1,6 +1,12 @@
-"""``index.html``: the whole run on one page that needs nothing but itself."""
+"""``index.html``: the whole run on one page that needs nothing but itself.
 
-from collections.abc import Mapping
+The verdicts and all tables are set here and read without scripts; the plots are drawn, and the
+tables sorted and filtered, by the scripts in ``templates/index``.
+"""
+
+import base64
+import hashlib
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +14,6 @@ from pytest_triton_perf.domain.results import Run
 from pytest_triton_perf.reports import gate
 from pytest_triton_perf.reports.content import (
     by_badness,
-    configurations_of,
     environment_rows,
     facts,
     gpu_memory_sentence,
@@ -16,10 +21,9 @@ from pytest_triton_perf.reports.content import (
     summary_sentence,
     tally,
 )
-from pytest_triton_perf.reports.names import safe_name
-from pytest_triton_perf.reports.plots import memory_kind
+from pytest_triton_perf.reports.page import measurement_table, page_data
 from pytest_triton_perf.reports.remarks import legend, remarks
-from pytest_triton_perf.reports.tables import best_table, image_table, level_table, verdict_table
+from pytest_triton_perf.reports.tables import best_table, image_table, verdict_table
 from pytest_triton_perf.reports.templating import render
 
 _MARKS = {
@@ -28,30 +32,48 @@ _MARKS = {
     **{"unchanged": "good", "improved": "good"},
 }
 """First cell of a row of verdicts or of the gate -> its class in the style sheet."""
+_FEW = 12
+"""Of so many verdicts, those that passed stand open too."""
+_SCRIPTS = tuple(
+    f"{name}.js" for name in ("elements", "chart", "against", "breakdown", "tables", "page")
+)
 
 
-def write_html(run: Run, pictures: Mapping[str, bytes], path: Path) -> None:
-    """Write the page, with the pictures inside it."""
+def write_html(run: Run, path: Path) -> None:
+    """Write the page."""
+    script = "\n".join(map(_part, _SCRIPTS))
+    verdicts = by_badness(run)
+    folded = [v for v in verdicts if v.status == "passed"] if len(verdicts) > _FEW else []
     text = render(
         "index.html.j2",
+        css=_part("index.css"),
+        script=script,
+        # Names come from anywhere: the browser runs this script, and no other.
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        data=page_data(run),
         tally=tally(run),
-        verdicts=verdict_table(run, by_badness(run)),
+        verdicts=verdict_table(run, [v for v in verdicts if v not in folded]),
+        passed=verdict_table(run, folded),
         marks=_MARKS,
         legend=legend(run),
         gate=_gate(run) if run.comparisons else None,
-        models=[_model(run, model, pictures) for model in run.models],
+        models=[_model(run, model) for model in run.models],
+        measurements=measurement_table(run),
         environment=[*environment_rows(run), ("duration", f"{run.wall_s:.1f} s")],
     )
     path.write_text(text, encoding="utf-8")
+
+
+def _part(name: str) -> str:
+    folder = files("pytest_triton_perf.reports") / "templates" / "index"
+    return (folder / name).read_text(encoding="utf-8")
 
 
 def _gate(run: Run) -> dict[str, Any]:
     return {"headline": gate.headline(run), "table": gate.table(run), "told": gate.told(run)}
 
 
-def _model(run: Run, model: str, pictures: Mapping[str, bytes]) -> dict[str, Any]:
-    folder, kind = f"simple/{safe_name(model)}", memory_kind(run, model)
-    levels = levels_of(run, model)
+def _model(run: Run, model: str) -> dict[str, Any]:
     return {
         "name": model,
         "sentence": summary_sentence(run, model),
@@ -59,18 +81,5 @@ def _model(run: Run, model: str, pictures: Mapping[str, bytes]) -> dict[str, Any
         "facts": facts(run, model),
         "best": best_table(run, model),
         "images": image_table(run, model),
-        "levels": level_table(run, levels),
-        "notes": remarks(run, levels),
-        "plots": [
-            ("Throughput against latency", pictures.get(f"{folder}/throughput_v_latency.png")),
-            ("Memory against latency", pictures.get(f"{folder}/{kind}_mem_v_latency.png")),
-        ],
-        "breakdowns": [
-            (name, pictures.get(f"detailed/{safe_name(name)}/latency_breakdown.png"))
-            for name in configurations_of(run, model)
-        ],
-        "timelines": [
-            (name, pictures.get(f"detailed/{safe_name(name)}/memory_timeline.png"))
-            for name in configurations_of(run, model)
-        ],
+        "notes": remarks(run, levels_of(run, model)),
     }

@@ -31,6 +31,7 @@ def _environment() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {}  # Its own order, not that of the alphabet.
     environment.filters |= {"data_uri": _data_uri, "widths": column_widths}
     return environment
 
