@@ -71,16 +71,12 @@ function hideTip() {
   tip.hidden = true;
 }
 
-// Beside its mark, or above or below it, and inside the window.
+// Below its mark and to the right, where a rising line does not go; inside the window.
 function placeTip() {
   if (tip.hidden) return;
   const at = tip.mark.getBoundingClientRect(), own = tip.getBoundingClientRect();
-  const inside = (at, size, most) => `${Math.max(4, Math.min(at, most - size - 4))}px`;
-  const gap = 12, right = at.right + gap, before = at.left - gap - own.width;
-  const beside = right + own.width < innerWidth ? right : before > 0 ? before : null;
-  tip.style.left = inside(beside ?? at.left - own.width / 2, own.width, innerWidth);
-  const below = at.bottom + gap + own.height < innerHeight;
-  const apart = below ? at.bottom + gap : at.top - gap - own.height;
-  const top = beside === null ? apart : at.top + at.height / 2 - own.height / 2;
-  tip.style.top = inside(top, own.height, innerHeight);
+  const inside = (start, size, most) => `${Math.max(4, Math.min(start, most - size - 4))}px`;
+  const gap = 6, below = at.bottom + gap, fits = below + own.height < innerHeight;
+  tip.style.left = inside(at.right, own.width, innerWidth);
+  tip.style.top = inside(fits ? below : at.top - gap - own.height, own.height, innerHeight);
 }
