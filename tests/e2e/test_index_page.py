@@ -354,7 +354,12 @@ def test_the_key_of_forty_lines_scrolls_and_brings_a_line_forward(show):
 
 
 def test_the_frontier_goes_through_the_points_that_none_beats(show):
-    shown = show(crowd_run(12))
+    loads = [(1, 2, 4, 8), (1, 3, 6, 12), (2, 5, 10, 20)]
+    sweeps = [
+        sweep(variant("m", n), peak, 10, loads=[Load(concurrency=c) for c in own])
+        for n, (peak, own) in enumerate(zip((1000, 1012, 994), loads, strict=True))
+    ]
+    shown = show(run_of(sweeps, []))
     path = shown.figure("Throughput against").locator(".frontier").get_attribute("d")
     steps = re.findall(r"(?:M|H)([\d.]+)(?:,|V)([\d.]+)", path)
     corners = {(round(float(x), 2), round(float(y), 2)) for x, y in steps}
@@ -369,7 +374,7 @@ def test_the_frontier_goes_through_the_points_that_none_beats(show):
         for row, (latency, rate) in enumerate(figures)
         if not any((x <= latency and y >= rate) and (x, y) != (latency, rate) for x, y in figures)
     }
-    assert len(unbeaten) > 4
+    assert 4 < len(unbeaten) < 12
     assert corners == unbeaten
 
 
@@ -400,11 +405,14 @@ def test_the_breakdown_is_that_of_the_chosen_configuration(show):
         label = columns.nth(number).get_attribute("aria-label")
         for name in (*SERVER_TIMES, "avg_latency_ms", "throughput"):
             assert f"{METRICS[name].label} {text_of(row, name)}" in label
-    heights = (
-        columns.nth(4)
-        .locator('[class^="part"]')
-        .evaluate_all("parts => parts.map(part => Number(part.getAttribute('height')))")
+    parts = columns.nth(4).locator('[class^="part"]')
+    tops, heights = parts.evaluate_all(
+        """parts => ["y", "height"].map(name =>
+            parts.map(part => Number(part.getAttribute(name))))"""
     )
+    # Each part stands on the one before it.
+    for top, height, below in zip(tops[1:], heights[1:], tops, strict=False):
+        assert top + height == pytest.approx(below)
     times = [own[4]["server_ms"][name.removesuffix("_ms")] for name in SERVER_TIMES]
     for height, time in zip(heights, times, strict=True):
         assert height / sum(heights) == pytest.approx(time / sum(times), rel=1e-3)
@@ -526,18 +534,28 @@ def test_hostile_and_korean_names_are_names_only(show):
     assert set(shown.column("Model")) == {KOREAN}
 
 
-@pytest.mark.parametrize(
-    "run",
-    [sample_run, lambda: crowd_run(40), two_image_run, lambda: run_of(add_sub_sweeps()[:1], [])],
-    ids=["two models", "40 variants", "two images", "1 variant"],
-)
+def long_ramp():
+    loads = [Load(concurrency=2**n) for n in range(16)]
+    return run_of([sweep(variant("m", n), 900 + n, 10, loads=loads) for n in range(2)], [])
+
+
+def one_variant():
+    return run_of(add_sub_sweeps()[:1], [])
+
+
+def forty_variants():
+    return crowd_run(40)
+
+
+@pytest.mark.parametrize("run", [sample_run, two_image_run, long_ramp, one_variant, forty_variants])
 @pytest.mark.parametrize("width", [400, 800, 1280])
 def test_nothing_is_cut_and_no_numbers_overlap(show, run, width):
     page = show(run(), width=width, color_scheme="dark" if width == 800 else "light").page
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     overlaps = page.evaluate(
         """() => [...document.querySelectorAll("figure svg")].flatMap(svg => {
-            const texts = [...svg.querySelectorAll(".axes > text, .title, text.limit")];
+            const words = ".axes > text, .title, text.limit, .first .load";
+            const texts = [...svg.querySelectorAll(words)];
             const boxes = texts.map(text => [text.textContent, text.getBoundingClientRect()]);
             return boxes.flatMap(([one, a], i) => boxes.slice(i + 1)
                 .filter(([, b]) => a.left < b.right && b.left < a.right

@@ -113,16 +113,20 @@ function drawLine(panel, plot, spots, scales, index) {
     ...spots.flatMap((spot) => [...bars(spot, spot.across, scales.x, 0),
       ...bars(spot, spot.up, scales.y, 1)])));
   const marks = svg("g", group);
-  let last = [-Infinity, -Infinity];
+  const taken = [];
   for (const spot of spots) {
     const [x, y] = spot.at, level = panel.data.levels[spot.row];
     spot.mark = svg("g", { class: "spot", role: "button", transform: `translate(${x},${y})`,
       "data-row": spot.row, "aria-pressed": panel.pinned.has(spot.row),
       "aria-label": `${label}, ${level.load}: ${spot.up[1]}, ${spot.across[1]}` },
     svg("circle", { class: "ring", r: 9 }), svg("path", { class: "mark", d: SHAPES[shape] }));
-    if (Math.hypot(x - last[0], y - last[1]) > 18) {
-      spot.mark.append(svg("text", { class: "load", x: -7, y: -7 }, short(level.value)));
-      last = spot.at;
+    const words = `${level.value}`, size = LETTER * words.length + 4;
+    // Left of its mark, but not outside the axes, and not over another one.
+    const left = x - 7 - size < plot.area.left ? x + 7 : x - 7 - size;
+    if (taken.every(([start, end, up]) => left > end || left + size < start || Math.abs(y - up) > 15)) {
+      spot.mark.append(svg("text", { class: "load", x: left - x + size / 2, y: -7,
+        "text-anchor": "middle" }, words));
+      taken.push([left, left + size, y]);
     }
     marks.append(spot.mark);
   }

@@ -2,7 +2,6 @@
 
 const PARTS = ["queue_ms", "compute_input_ms", "compute_infer_ms", "compute_output_ms"];
 const NARROW = 12;  // pixels: no room for a name
-const LETTER = 6.6;  // pixels: about its width
 
 function key(words) {
   return html("span", { class: "keys" }, ...words.map(([style, text]) =>
@@ -26,13 +25,12 @@ function drawBreakdown(panel, line, width) {
   const y = scaleOf(0, 1.08 * Math.max(...tops, ...clients) || 1, bottom, top);
   drawAxis(plot, y, "y");
   const step = (right - left) / levels.length, wide = Math.min(48, step * 0.7);
-  let lastTick = -Infinity;
+  const hasRoom = roomOnLine();
   const columns = levels.map((level, i) => {
     const middle = left + step * (i + 0.5);
-    if (middle - lastTick > 30) {
-      lastTick = middle;
+    if (hasRoom(middle, `${level.value}`)) {
       plot.axes.append(svg("text", { x: middle, y: bottom + 16, "text-anchor": "middle" },
-        short(level.value)));
+        level.value));
     }
     let base = 0;
     const column = svg("g", { class: "column", role: "img" },

@@ -3,12 +3,13 @@
 const HEIGHT = 340;
 const MARGIN = { left: 64, right: 18, top: 34, bottom: 46 };
 const FAR = 20;
+const LETTER = 7;  // pixels: about its width
 
 function scaleOf(low, high, from, to, log = false) {
   const warp = log ? Math.log : (value) => value;
   const unit = (to - from) / (warp(high) - warp(low));
   const at = (value) => from + (warp(value) - warp(low)) * unit;
-  return { at, ticks: spread(log ? logTicks(low, high) : linearTicks(low, high), at), log };
+  return { at, ticks: log ? logTicks(low, high) : linearTicks(low, high), log };
 }
 
 function linearTicks(low, high) {
@@ -26,14 +27,14 @@ function logTicks(low, high) {
   return decades.filter((tick) => tick >= low && tick <= high);
 }
 
-// Only as many ticks as have room for their numbers.
-function spread(ticks, at) {
-  let last = -Infinity;
-  return ticks.filter((tick) => {
-    if (Math.abs(at(tick) - last) < 34) return false;
-    last = at(tick);
-    return true;
-  });
+// Whether the next word on a line, in the middle of its place, has room beside the last one.
+function roomOnLine() {
+  let end = -Infinity;
+  return (at, word) => {
+    const half = LETTER * word.length / 2, free = at - half > end;
+    if (free) end = at + half + LETTER;
+    return free;
+  };
 }
 
 function short(value) {
@@ -68,8 +69,10 @@ function frame(width, label, xTitle, yTitle) {
 
 function drawAxis(plot, scale, axis, { grid = true } = {}) {
   const { left, right, top, bottom } = plot.area;
+  const across = axis === "x", hasRoom = roomOnLine();
   for (const tick of scale.ticks) {
-    const at = scale.at(tick), across = axis === "x";
+    const at = scale.at(tick);
+    if (across && !hasRoom(at, short(tick))) continue;
     const ends = across ? { x1: at, x2: at, y1: top, y2: bottom }
       : { x1: left, x2: right, y1: at, y2: at };
     plot.axes.append(grid ? svg("line", ends) : "",
