@@ -13,13 +13,10 @@ class Panel {
     this.details = html("div", { class: "plots" });
     this.cards = html("div", { class: "cards", "aria-live": "polite" });
     root.replaceChildren(this.choices(), this.legend(), this.plots, this.cards, this.chooser(), this.details);
-    let width = 0;
-    new ResizeObserver(() => {
-      if (root.clientWidth === width) return;
-      width = root.clientWidth;
+    onWidth(root, () => {
       this.draw();
       this.drawDetails();
-    }).observe(root);
+    });
   }
 
   choices() {
@@ -150,6 +147,16 @@ class Panel {
     }
     this.tableRows[row].classList.toggle("pinned", pinned);
   }
+}
+
+// Draw an element when its width is known, and again whenever it changes.
+function onWidth(root, draw) {
+  let width = 0;
+  new ResizeObserver(() => {
+    if (!root.clientWidth || root.clientWidth === width) return;
+    width = root.clientWidth;
+    draw(width);
+  }).observe(root);
 }
 
 function figure({ root, title, notes }) {
