@@ -123,7 +123,9 @@ function drawLine(panel, plot, spots, scales, index) {
     const words = `${level.value}`, size = LETTER * words.length + 4;
     // Left of its mark, but not outside the axes, and not over another one.
     const left = x - 7 - size < plot.area.left ? x + 7 : x - 7 - size;
-    if (taken.every(([start, end, up]) => left > end || left + size < start || Math.abs(y - up) > 15)) {
+    const free = ([start, end, up]) =>
+      left > end || left + size < start || Math.abs(y - up) > 15;
+    if (taken.every(free)) {
       spot.mark.append(svg("text", { class: "load", x: left - x + size / 2, y: -7,
         "text-anchor": "middle" }, words));
       taken.push([left, left + size, y]);

@@ -33,8 +33,9 @@ function drawBreakdown(panel, line, width) {
         level.value));
     }
     let base = 0;
+    const whole = { x: middle - step / 2, y: top, width: step, height: bottom - top };
     const column = svg("g", { class: "column", role: "img" },
-      svg("rect", { class: "hit", x: middle - step / 2, y: top, width: step, height: bottom - top }));
+      svg("rect", { class: "hit", ...whole }));
     if (!stacks[i].includes(null)) {
       stacks[i].forEach((part, number) => {
         column.append(svg("rect", { class: `part${number}`, x: middle - wide / 2, width: wide,
@@ -43,8 +44,8 @@ function drawBreakdown(panel, line, width) {
       });
     }
     if (clients[i]) {
-      const up = y.at(clients[i]);
-      column.append(svg("path", { class: "client", d: `M${middle - wide / 2 - 4},${up}h${wide + 8}` }));
+      const dash = `M${middle - wide / 2 - 4},${y.at(clients[i])}h${wide + 8}`;
+      column.append(svg("path", { class: "client", d: dash }));
     }
     plot.marks.append(column);
     const names = [...PARTS, "avg_latency_ms", "throughput"];
@@ -66,7 +67,8 @@ function drawBreakdown(panel, line, width) {
 
 function drawTimeline(panel, line, width) {
   const title = "Memory over time";
-  const plot = frame(width, `${title}, ${line.label}`, "seconds since loading began", "memory (MB)");
+  const seconds = "seconds since loading began";
+  const plot = frame(width, `${title}, ${line.label}`, seconds, "memory (MB)");
   const { timeline } = line, { left, right, top, bottom } = plot.area;
   if (!timeline || !timeline.curves.length || !timeline.phases.length) {
     say(plot, ["no timeline was recorded"]);
@@ -105,7 +107,9 @@ function drawTimeline(panel, line, width) {
     const at = curve.at_s.map((s, i) => [x.at(s), y.at(curve.mb[i])]);
     const look = { class: `curve curve${number % 4}` };
     plot.inside.append(svg("path", { ...look, d: `M${at.join("L")}` }));
-    if (at.length < 3) plot.inside.append(...at.map(([cx, cy]) => svg("circle", { ...look, cx, cy, r: 2 })));
+    if (at.length < 3) {
+      plot.inside.append(...at.map(([cx, cy]) => svg("circle", { ...look, cx, cy, r: 2 })));
+    }
   });
   for (const budget of budgets) drawLimit(plot, y.at(budget.limit), "y", budget.short);
   rove([bands]);

@@ -83,8 +83,9 @@ function drawAxis(plot, scale, axis, { grid = true } = {}) {
 
 function drawLimit(plot, at, axis, words) {
   const { left, right, top, bottom } = plot.area, across = axis === "y";
-  plot.inside.append(svg("line", { class: "limit",
-    ...(across ? { x1: left, x2: right, y1: at, y2: at } : { x1: at, x2: at, y1: top, y2: bottom }) }));
+  const ends = across ? { x1: left, x2: right, y1: at, y2: at }
+    : { x1: at, x2: at, y1: top, y2: bottom };
+  plot.inside.append(svg("line", { class: "limit", ...ends }));
   // Lines close together have their words below the plot alone.
   const taken = (plot.limits ??= { x: [], y: [] })[axis];
   if (taken.some((other) => Math.abs(other - at) < (across ? 14 : 80))) return;

@@ -12,7 +12,8 @@ class Panel {
     this.plots = html("div", { class: "plots" });
     this.details = html("div", { class: "plots" });
     this.cards = html("div", { class: "cards", "aria-live": "polite" });
-    root.replaceChildren(this.choices(), this.legend(), this.plots, this.cards, this.chooser(), this.details);
+    root.replaceChildren(this.choices(), this.legend(), this.plots, this.cards, this.chooser(),
+      this.details);
     onWidth(root, () => {
       this.draw();
       this.drawDetails();
@@ -44,7 +45,8 @@ class Panel {
       click: (event) => this.keep(index, event.currentTarget),
     }, swatch(this.looks[index]), html("span", {}, line.label)));
     rove([buttons]);
-    return html("div", { class: "legend", role: "group", "aria-label": "Configurations, the best first" }, ...buttons);
+    const label = "Configurations, the best first";
+    return html("div", { class: "legend", role: "group", "aria-label": label }, ...buttons);
   }
 
   chooser() {
@@ -161,7 +163,8 @@ function onWidth(root, draw) {
 
 function figure({ root, title, notes }) {
   const lines = notes.map((note) => html("span", {}, note));
-  return html("figure", {}, html("h3", {}, title[0].toUpperCase() + title.slice(1)), root, html("figcaption", {}, ...lines));
+  const heading = html("h3", {}, title[0].toUpperCase() + title.slice(1));
+  return html("figure", {}, heading, root, html("figcaption", {}, ...lines));
 }
 
 const data = JSON.parse(document.getElementById("data").textContent);

@@ -59,7 +59,8 @@ function sortable(body, rows, heads, names, keyOf) {
 function filterable(table, rows, names, cells) {
   const chosen = new Map();
   const count = html("output", {});
-  const words = html("input", { type: "search", placeholder: "words, e.g. config_1", input: filter });
+  const placeholder = "words, e.g. config_1";
+  const words = html("input", { type: "search", placeholder, input: filter });
   const controls = html("div", { class: "controls" }, html("label", {}, "Filter ", words));
   for (const name of CHOICES.filter((choice) => names.includes(choice))) {
     const column = names.indexOf(name), values = [...new Set(cells.map((row) => row[column]))];
