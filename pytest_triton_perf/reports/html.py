@@ -35,7 +35,8 @@ _MARKS = {
 _FEW = 12
 """Of so many verdicts, those that passed stand open too."""
 _SCRIPTS = tuple(
-    f"{name}.js" for name in ("elements", "chart", "against", "breakdown", "tables", "page")
+    f"{name}.js"
+    for name in ("elements", "chart", "against", "breakdown", "changes", "tables", "page")
 )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pytest_triton_perf.domain.budgets import Budget
+from pytest_triton_perf.domain.comparisons import Comparison
 from pytest_triton_perf.domain.levels import Estimate
 from pytest_triton_perf.domain.metrics import (
     METRICS,
@@ -19,6 +20,7 @@ from pytest_triton_perf.domain.metrics import (
 )
 from pytest_triton_perf.domain.results import Run
 from pytest_triton_perf.domain.sweeps import Level, Sweep
+from pytest_triton_perf.reports import gate
 from pytest_triton_perf.reports.content import (
     NOT_MEASURED,
     constraint,
@@ -86,6 +88,7 @@ def page_data(run: Run) -> dict[str, Any]:
         "metrics": {m.name: {"label": m.label, "unit": m.unit} for m in metrics},
         "levels": [_level(run, level) for level in levels],
         "models": [_model(run, model, rows) for model in run.models],
+        "changes": [_change(c) for c in gate.gated(run) if c.change_pct is not None],
     }
 
 
@@ -186,6 +189,20 @@ def _timeline(sweep: Sweep) -> dict[str, Any] | None:
             {"label": label, "at_s": list(curve.at_s), "mb": list(curve.mb)}
             for label, curve in curves.items()
         ],
+    }
+
+
+def _change(comparison: Comparison) -> dict[str, Any]:
+    status, metric, change, limit, _, _, place = gate.row(comparison)
+    low, high = comparison.ci_pct or (comparison.change_pct, comparison.change_pct)
+    return {
+        "label": f"{metric} of {place}",
+        "status": status,
+        "words": f"{change}, limit {limit}",
+        "pct": comparison.change_pct,
+        "low": low,
+        "high": high,
+        "limit": comparison.limit_pct,
     }
 
 

@@ -19,6 +19,7 @@ from pypdf import PdfReader
 from support import missing_part
 
 from pytest_triton_perf.domain.budgets import Budget
+from pytest_triton_perf.domain.comparisons import Comparison
 from pytest_triton_perf.domain.levels import Estimate, Load
 from pytest_triton_perf.domain.metrics import METRICS, SERVER_TIMES, estimate_text, find_metric
 from pytest_triton_perf.domain.results import Run
@@ -615,6 +616,53 @@ def contrast(one, other):
     """As the Web Content Accessibility Guidelines 2.2 define it."""
     high, low = sorted((luminance(one), luminance(other)), reverse=True)
     return (high + 0.05) / (low + 0.05)
+
+
+SLOWER = Comparison(
+    test="test_it.py::test_it[default]",
+    model="add_sub",
+    metric="throughput",
+    load=Load(concurrency=8),
+    max_slowdown_pct=5.0,
+    change_pct=-16.44,
+    ci_pct=(-18.04, -14.9),
+    quads=8,
+    mde_pct=2.94,
+    status="regressed",
+)
+
+
+def test_the_change_from_the_base_is_a_table_and_a_picture(show):
+    unsure = replace(SLOWER, test=NASTY, status="inconclusive", change_pct=1.5, ci_pct=(None, 9.0))
+    new = Comparison(model="new", test="test_it.py::test_new", status="no_baseline", reason="new")
+    run = replace(five(), comparisons=(unsure, new, SLOWER))
+    shown = show(run)
+    gate = shown.page.locator("#gate")
+    assert gate.locator("tbody tr").count() == 3
+    assert gate.locator("tbody tr.bad").inner_text().startswith("regressed\tthroughput\t-16.4%")
+    rows = gate.locator(".change")
+    place = "throughput of test_it.py::test_it[default] at concurrency 8"
+    assert rows.evaluate_all("all => all.map(e => e.getAttribute('aria-label'))") == [
+        f"regressed, {place}: -16.4% [-18.0%, -14.9%], limit -4.8%",
+        f"inconclusive, throughput of {NASTY} at concurrency 8: +1.5% (-∞, +9.0%], limit -4.8%",
+    ]
+    # The open end is an arrow; the circle lies within the bar.
+    bars = [row.locator(".bar").get_attribute("d") for row in rows.all()]
+    assert [bar.count("M") for bar in bars] == [2, 3]
+    ends = sorted(float(end) for end in re.findall(r"H([\d.]+)", bars[0]))
+    circle = float(rows.first.locator("circle").get_attribute("cx"))
+    assert (circle - ends[0]) / (ends[1] - ends[0]) == pytest.approx(1.6 / 3.14, abs=0.001)
+    rows.first.focus()
+    assert place in shown.tip.inner_text()
+    shown.page.keyboard.press("ArrowDown")
+    assert shown.tip.inner_text().startswith("inconclusive")
+    shown.page.set_viewport_size({"width": 400, "height": 900})
+    rows.first.locator("text", has_text="…").wait_for()
+    assert shown.page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_without_a_base_there_is_no_section_on_it(show):
+    assert show(five()).page.locator("#gate, .changes").count() == 0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

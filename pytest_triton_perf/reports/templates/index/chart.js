@@ -51,18 +51,18 @@ function bounds(values, { zero = false, log = false } = {}) {
 }
 
 // An empty plot: its root, a layer inside the axes, and the names of both axes.
-function frame(width, label, xTitle, yTitle) {
+function frame(width, label, xTitle, yTitle, height = HEIGHT) {
   const id = `clip-${frame.made = (frame.made ?? 0) + 1}`;
-  const right = width - MARGIN.right, bottom = HEIGHT - MARGIN.bottom;
+  const right = width - MARGIN.right, bottom = height - MARGIN.bottom;
   const area = { left: MARGIN.left, right, top: MARGIN.top, bottom };
   const size = { x: area.left, y: area.top, width: right - area.left, height: bottom - area.top };
   const axes = svg("g", { class: "axes" });
   const inside = svg("g", { "clip-path": `url(#${id})` });
   const marks = svg("g", {});
-  const root = svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "group", "aria-label": label },
+  const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": label },
     svg("clipPath", { id }, svg("rect", size)), axes, inside, marks,
     svg("text", { class: "title", x: 4, y: 14 }, yTitle),
-    svg("text", { class: "title", x: (area.left + right) / 2, y: HEIGHT - 8,
+    svg("text", { class: "title", x: (area.left + right) / 2, y: height - 8,
       "text-anchor": "middle" }, xTitle));
   return { root, axes, inside, marks, area };
 }

@@ -172,6 +172,10 @@ const levelTable = document.getElementById("levels");
 const tableRows = levelTable ? enliven(levelTable, data.levels) : [];
 document.querySelectorAll(".panel").forEach((root, number) =>
   new Panel(root, data, data.models[number], tableRows));
+for (const root of document.querySelectorAll(".changes")) {
+  if (!data.changes.length) continue;
+  onWidth(root, (width) => root.replaceChildren(figure(drawChanges(data.changes, width))));
+}
 addEventListener("beforeprint", () => {
   for (const details of document.querySelectorAll("details")) details.open = true;
 });
