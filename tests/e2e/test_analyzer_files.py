@@ -73,3 +73,25 @@ def test_the_example_passes_and_reports_as_a_marked_test_does(tmp_path):
     found = json.loads((tmp_path / "results.json").read_text("utf-8"))
     assert [v["status"] for v in found["verdicts"]] == ["passed"] * 2
     assert (tmp_path / "reports/summaries/add_sub/result_summary.pdf").is_file()
+
+
+SEARCHES = """\
+profile_models: [slow]
+run_config_search_max_concurrency: 2
+run_config_search_max_model_batch_size: 2
+run_config_search_max_instance_count: 2
+constraints:
+  perf_latency_p99: {max: 1000}
+"""
+
+
+def test_a_file_that_lists_nothing_to_measure_is_a_search(project):
+    project.model("slow", "time.sleep(0.005)")
+    (project.path / "slow.triton-perf.yaml").write_text(SEARCHES)
+    project.run("slow.triton-perf.yaml").assert_outcomes(passed=1)
+    found = project.results()
+    (search,) = found["searches"]
+    assert (search["test"], search["space"]) == ("slow.triton-perf.yaml::slow", 10)
+    assert search["candidates"][0]["standing"] == "best"
+    (verdict,) = found["verdicts"]
+    assert (verdict["budget"], verdict["status"]) == ("p99_latency_ms", "passed")

@@ -1,10 +1,13 @@
 """A search on the real server: the best is found, written, and loads again."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from support import wait_for
 
 from pytest_triton_perf.cli import main
 
@@ -104,6 +107,39 @@ def test_where_no_configuration_keeps_the_budgets_the_test_fails_with_the_neares
     after = project.results()["measurements"]
     assert all(row["reused"] for row in after)
     assert [{**row, "reused": False} for row in after] == before
+
+
+def told(out):
+    """Each level that was measured, with its figures, in the order in which they were told."""
+    return re.findall(r"triton-perf \[.*?\] (\S+ at concurrency \d): (.*? ms)", out)
+
+
+def test_a_killed_search_goes_on_from_what_it_had_measured(project):
+    project.model("slow", SERVES_ONE_AT_A_TIME, "instance_group { kind: KIND_CPU }")
+    project.tests(
+        """
+        import pytest
+
+        @pytest.mark.perf_sweep(model="slow", variants="search", concurrency=[1, 2, 4])
+        @pytest.mark.perf_search(max_model_batch_size=2, max_instance_count=2)
+        def test_slow(triton_sweep): pass
+        """
+    )
+    run = project.start()
+    wait_for(lambda: len(told(project.out())) >= 4)
+    run.kill()
+    run.wait()
+    before = told(project.out())
+    project.assert_nothing_left(within=20)
+
+    result = project.run("--triton-perf-resume")
+    result.assert_outcomes(passed=1)
+    after = told(result.stdout.str())
+    assert len(after) > len(before)
+    assert after[: len(before)] == before
+    assert result.stdout.str().count(", measured before") == len(before)
+    (search,) = project.results()["searches"]
+    assert search["candidates"][0]["standing"] == "best"
 
 
 def test_the_example_beats_the_default_and_says_by_how_much(tmp_path):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from metrics_server import A, B, metrics_text, serving
+from support import wait_for
 
 from pytest_triton_perf.errors import UsageError
 from pytest_triton_perf.probes.base import totals
@@ -282,7 +283,7 @@ def test_energy_is_tritons_counter_and_without_it_power_times_time() -> None:
         Sampler([TritonMetricsProbe(MetricsEndpoint.at(address))]) as sampler,
     ):
         start = time.monotonic()
-        time.sleep(0.3)
+        wait_for(lambda: sampler.series(start, time.monotonic())[0])
         end = time.monotonic()
         seen = sampler.summary(start, end)
     assert seen.gpus[A]["energy_j"] == pytest.approx(120.5 * (end - start))
