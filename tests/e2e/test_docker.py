@@ -215,7 +215,8 @@ def test_both_containers_have_few_rights_and_are_labelled(docker_engine, server)
         assert container.labels[engine.OWNER] == engine.this_process()
         assert "docker.sock" not in json.dumps(container.attrs["Mounts"])
     models, shared = (container.attrs["Mounts"] for container in both)
-    assert [mount["RW"] for mount in models] == [False]
+    # The model repository, and the folder whose link says which one is served.
+    assert [mount["RW"] for mount in models] == [False, False]
     assert [mount["Source"] for mount in shared] == [str(server.toolbox.folder)]
     assert both[0].attrs["HostConfig"]["ShmSize"] == 256 << 20
 

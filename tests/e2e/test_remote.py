@@ -292,7 +292,7 @@ def encrypted(repository):
     spec = ServerSpec(repository=repository, server_args=args)
     server = EncryptedServer(spec, Ports.choose(()))
     try:
-        server.launch(find_server(), "none", 60)
+        server.launch(find_server(), "none", (), 60)
         yield server, certificate
     finally:
         server.stop()
