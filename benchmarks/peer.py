@@ -103,7 +103,7 @@ def figures_of(found: Profile) -> Figures:
 
 def run_plugin(folder: Path, tests: str) -> tuple[float, dict[str, Any]]:
     """Wall time of the plugin on some tests, and its results."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "test_grid.py").write_text(f"import pytest\n\n{tests}\n")
     (folder / "pytest.ini").write_text("[pytest]\n")
     command = [sys.executable, "-m", "pytest", "-q", "--triton-perf", "-p", "no:cacheprovider"]

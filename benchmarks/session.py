@@ -1,4 +1,4 @@
-"""400 levels in one session, on the real server: 80 configurations of ``models/sleeper``.
+"""400 levels in one session on the real server, of 80 configurations of ``examples/search``'s model.
 
 Prints the wall time, the part of it that was not under load, how long the reports took, and the
 peak memory of the pytest process. Exits 1 where the memory is above its limit. Takes about four
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from peer import Configuration, ours
+from peer import Configuration, sweep
 
 MEMORY_LIMIT_MB = 500.0
 LOADS = (1, 2, 4, 8, 16)
@@ -39,7 +39,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="session-") as name:
         folder = Path(name)
         (folder / "conftest.py").write_text(CONFTEST)
-        took, loaded, figures = ours(folder, grid)
+        took, loaded, figures = sweep(folder, grid)
         memory_mb = float((folder / "memory_mb").read_text())
         results = json.loads((folder / "triton-perf-results" / "results.json").read_text("utf-8"))
     reports = took - results["session"]["wall_s"]

@@ -15,9 +15,12 @@ from pytest_triton_perf.probes.process import DearCall, ProcessTree
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 """A constant of the kernel (``PROC_PID_INIT_INO``)."""
 
-_STATE_SHARE = 0.004
-"""The part of one CPU core for utilisation, power, temperature and clocks: on an H200, enough to
-read those of three GPUs at every reading, or of eight at every fourth."""
+_STATE_SHARE = 0.001
+"""The part of one CPU core for utilisation, power, temperature and clocks. An H200 takes 0.1 ms to
+tell them: it is enough for every 0.1 s with one GPU."""
+
+_STATE_LONGEST_S = 0.3
+"""They are read so often with many GPUs too, or the shortest level would be without them."""
 
 _LISTING_SHARE = 0.001
 """The part of one CPU core for listing the GPUs' processes."""
@@ -91,8 +94,8 @@ class NvmlProbe:
     ``gpus`` are the UUIDs of GPUs or MIG instances to watch, or ``"all"``. Without a GPU every
     reading says why all is missing.
 
-    Memory is read at every reading, the rest as often as its cost allows, which is at every
-    reading too where there are few GPUs; what was not read is left out of a reading.
+    Memory is read at every reading, the rest as often as its cost allows: every 0.1 to 0.3 s. What
+    was not read is left out of a reading.
     Utilisation is NVML's own mean over its last period (1/6 s to 1 s), so it lags. A MIG instance
     gives its memory and its processes alone.
 
@@ -112,7 +115,7 @@ class NvmlProbe:
         self._tree = None if pid is None else ProcessTree(pid)
         self._sees_host_pids = _in_initial_pid_namespace()
         self._handles: dict[str, Any] = {}
-        self._asked = DearCall(_STATE_SHARE)
+        self._asked = DearCall(_STATE_SHARE, longest_s=_STATE_LONGEST_S)
         self._listed = DearCall(_LISTING_SHARE)
         self._refused: dict[tuple[str, str], str] = {}
         self._open = False

@@ -1,5 +1,6 @@
 """The server's process tree: its memory and its CPU time."""
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -29,10 +30,14 @@ _T = TypeVar("_T")
 
 
 class DearCall:
-    """Due again when the CPU time it took is no more than a ``share`` of the time since."""
+    """Due again when the CPU time it took is no more than a ``share`` of the time since.
 
-    def __init__(self, share: float) -> None:
+    After ``longest_s`` seconds it is due however dear it is.
+    """
+
+    def __init__(self, share: float, *, longest_s: float = math.inf) -> None:
         self._share = share
+        self._longest_s = longest_s
         self._until = 0.0
 
     def due(self) -> bool:
@@ -43,7 +48,7 @@ class DearCall:
         """Call ``dear`` now."""
         at, cpu = time.monotonic(), time.thread_time()
         result = dear()
-        self._until = at + (time.thread_time() - cpu) / self._share
+        self._until = at + min(self._longest_s, (time.thread_time() - cpu) / self._share)
         return result
 
 
