@@ -2,8 +2,8 @@
 
 Five configurations of the quickstart's add_sub under concurrency 1 and 2, on the same
 tritonserver and perf_analyzer, one tool after the other, each from its start to its written
-reports. Neither has a constraint to judge. Exits 1 where the plugin needs more than a tenth of Model
-Analyzer's time.
+reports. Neither has a constraint to judge. Exits 1 where the plugin needs more than a tenth of
+Model Analyzer's time.
 """
 
 import argparse

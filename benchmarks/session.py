@@ -1,4 +1,4 @@
-"""400 levels in one session on the real server, of 80 configurations of ``examples/search``'s model.
+"""400 levels in one session on the real server: 80 configurations of one model.
 
 Prints the wall time, the part of it that was not under load, how long the reports took, and the
 peak memory of the pytest process. Exits 1 where the memory is above its limit. Takes about four
