@@ -133,10 +133,10 @@ class Quick:
             if loads:
                 by_candidate = (len(self._grid.candidates), len(self._grid.loads))
                 columns = list(loads)
-                shares = shares.reshape(by_candidate)[:, columns].min(axis=1)
-                bounds = bounds.reshape(by_candidate)[:, columns].all(axis=1)
-                shares = np.repeat(shares, len(self._grid.loads))
-                bounds = np.repeat(bounds, len(self._grid.loads))
+                least = shares.reshape(by_candidate)[:, columns].min(axis=1)
+                all_of_them = np.all(bounds.reshape(by_candidate)[:, columns], axis=1)
+                shares = np.repeat(least, len(self._grid.loads))
+                bounds = np.repeat(all_of_them, len(self._grid.loads))
             probability *= shares
             possible &= bounds
         return probability, possible
