@@ -80,6 +80,8 @@ def compose(
         cross_check = CrossCheck(MetricsEndpoint.at(server.metrics_url))
         return Watch(Sampler([NvmlProbe(server.pid, gpus), processes]), reviewer=cross_check)
 
+    if settings.remote is None and settings.gpus not in ("all", "none"):
+        NvmlProbe(None, settings.gpus).close()  # A wrong UUID is told before a server starts.
     journal = Journal(settings.output / FILE, session=session, resume=settings.resume)
     launcher, runner, cpus = _launcher_and_runner(settings, images, progress)
     generator = PerfAnalyzer(runner)

@@ -148,6 +148,9 @@ class Journal:
         header = self._header()
         if self._resume and header:
             self._read()
+            takes = [take for takes in self._takes.values() for take in takes]
+            if not self._problems and not any(take.segments for take in takes):
+                self._problems.append(f"nothing to resume: {self._file} holds no measurement")
         elif self._resume and not self._file.exists():
             self._problems.append(f"nothing to resume: there is no {self._file}")
         elif self._resume:

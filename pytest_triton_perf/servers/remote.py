@@ -172,6 +172,9 @@ class RemoteServer(TritonServer):
         self._loaded: set[str] = set()
         """Models that were not loaded before this session, and now are."""
 
+    def _point_at(self, repository: Path) -> None:
+        raise ServerError(f"the models of the Triton at {self._remote} are not ours to change")
+
     def connect(self) -> None:
         """See that the server answers, and note what it serves.
 

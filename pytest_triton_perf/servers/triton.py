@@ -152,9 +152,13 @@ class TritonServer(ABC):
             self._model = None
         self._point_at(repository)
 
+    @abstractmethod
     def _point_at(self, repository: Path) -> None:
-        """Make Triton's model repository another one, while nothing of it is served."""
-        raise NotImplementedError
+        """Make Triton's model repository another one, while nothing of it is served.
+
+        Raises:
+            ServerError: the repository of this server is not ours to change.
+        """
 
     def settle(self) -> None:
         """Wait until only the served variant takes memory and time of the machine.

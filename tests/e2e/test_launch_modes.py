@@ -133,3 +133,19 @@ def test_the_same_usage_errors_before_anything_starts(project, mode):
         ]
     )
     assert not project.output.exists()
+
+
+def test_a_gpu_that_is_not_there_is_told_before_a_server_starts(project):
+    project.tests(
+        """
+        import pytest
+
+        @pytest.mark.perf_sweep(model="add_sub", concurrency=[1])
+        def test_it(triton_sweep):
+            pass
+        """
+    )
+    result = project.run("--triton-gpus=GPU-0f1e2d3c-0000-0000-0000-000000000000")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --triton-gpus: no GPU GPU-0f1e2d3c-* here: *"])
+    assert not (project.output / "logs").exists()

@@ -148,6 +148,15 @@ def test_a_take_without_its_beginning_or_without_segments_is_none(tmp_path: Path
     assert len(second.notes) == 1
 
 
+def test_a_session_that_ended_before_it_measured_leaves_nothing_to_resume(tmp_path: Path) -> None:
+    measure(journal(tmp_path, "a", resume=False))
+    second = journal(tmp_path)
+    assert second.take("test_it", INGREDIENTS).is_new
+    assert second.notes == [
+        f"nothing to resume: {tmp_path}/out/resume.journal holds no measurement"
+    ]
+
+
 @pytest.mark.parametrize("content", [b"", b"what is this?\n", b"\xff\xfe\n", b"00000000 []\n"])
 def test_a_file_that_is_no_journal_is_replaced_and_said_so(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "out").mkdir()
