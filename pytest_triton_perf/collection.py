@@ -110,7 +110,7 @@ def prepare(
         UsageError: everything that is wrong with any of the items.
         MissingPartError: see :class:`Against`.
     """
-    resolver = _Resolver(settings, can_measure, against)
+    resolver = _Resolver(settings, can_measure, gated=against is not None)
     problems: dict[str, None] = {}
     for item in items:
         if not isinstance(item, pytest.Function | ModelItem):
@@ -132,7 +132,23 @@ def prepare(
             problems |= dict.fromkeys(f"{where}: {line}" for line in str(error).splitlines())
     if problems:
         raise UsageError("\n".join(problems))
+    if against is not None:
+        _set_base(items, against)
     order_for_few_reloads(items)
+
+
+def _set_base(items: Iterable[pytest.Item], against: Against) -> None:
+    """Give each test the base of its model repository, which is looked at once.
+
+    What is wrong with a base is no test's mistake, and told once.
+    """
+    bases: dict[Path, Path | None] = {}
+    for item in items:
+        test = item.stash.get(PERF_TEST, None)
+        if test is not None and (head := test.server.repository) is not None:
+            if head not in bases:
+                bases[head] = against.repository(head)
+            item.stash[PERF_TEST] = replace(test, server=replace(test.server, base=bases[head]))
 
 
 def order_for_few_reloads(items: list[pytest.Item]) -> None:
@@ -167,11 +183,12 @@ class _Resolver:
         self,
         settings: Settings,
         can_measure: Callable[[Budget], str | None],
-        against: Against | None,
+        *,
+        gated: bool,
     ) -> None:
         self._settings = settings
         self._can_measure = can_measure
-        self._against = against
+        self._gated = gated
         self._names = VariantNames()
         self._configs: dict[tuple[Path, str], Mapping[str, Any] | None] = {}
 
@@ -206,10 +223,8 @@ class _Resolver:
         ]
         if problems:
             raise UsageError("\n".join(problems))
-        base = self._against.repository(repository) if self._against and repository else None
         server = ServerSpec(
             repository=repository,
-            base=base,
             image=image,
             server_args=(*self._settings.server_args, *spec.server_args),
         )
@@ -217,7 +232,7 @@ class _Resolver:
             nodeid=item.nodeid,
             sweep=spec,
             budgets=budgets,
-            gates=gates if self._against else (),
+            gates=gates if self._gated else (),
             variant=variant(overrides),
             server=server,
             search=searched,

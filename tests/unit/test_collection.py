@@ -544,6 +544,13 @@ def test_a_gate_that_cannot_be_is_told_at_collection(collect, gate, mark, args, 
     result.stderr.fnmatch_lines([f"*{message}"])
 
 
+def test_a_base_that_is_not_there_is_told_once_for_all_tests(collect):
+    source = GATED.format(gate="", mark=MARK) + f"\n{MARK}\ndef test_other(): pass\n"
+    result = collect(source, "--triton-perf-against=nowhere")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.stderr.str().count("--triton-perf-against=nowhere: ") == 1
+
+
 def test_collecting_only_looks_for_no_base(collect):
     result = collect(GATED.format(gate="", mark=MARK), "--collect-only", "--triton-perf-against=no")
     assert result.ret == pytest.ExitCode.OK
