@@ -258,6 +258,10 @@ class Lifecycle:
                 self._problems = write_reports(run, self._settings.output, self._settings.reports)
             except UsageError as error:  # The verdicts are still told.
                 self._problems = [str(error)]
+            if "md" in self._settings.reports:
+                from pytest_triton_perf.reports.markdown import append_to_job_summary
+
+                self._problems = [*self._problems, *append_to_job_summary(run)]
             if (folder := self._settings.write_config) is not None:
                 from pytest_triton_perf.written_configs import write_configs
 

@@ -1,4 +1,9 @@
+import os
+
 import pytest
+
+# The sessions of the tests are not to be shown on the page of the CI job that runs them.
+os.environ.pop("GITHUB_STEP_SUMMARY", None)
 
 pytest_plugins = ["pytester", "docker_engine"]
 

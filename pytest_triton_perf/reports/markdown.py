@@ -1,5 +1,6 @@
 """``summary.md``: what a reviewer reads in twenty seconds, for a pull request or a CI page."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +17,32 @@ from pytest_triton_perf.reports.content import (
 from pytest_triton_perf.reports.remarks import disturbed, legend
 from pytest_triton_perf.reports.tables import Table, image_table, verdict_table
 
+JOB_SUMMARY = "GITHUB_STEP_SUMMARY"
+"""The variable with which GitHub Actions names the file that it shows on the page of a job."""
+
 
 def write_markdown(run: Run, path: Path) -> None:
     """Write the verdicts, the worst first, and a sentence per model."""
+    path.write_text(_summary(run), encoding="utf-8", errors="backslashreplace")
+
+
+def append_to_job_summary(run: Run) -> list[str]:
+    """Show the same on the page of the CI job, where it has one; returns what went wrong."""
+    if not (path := os.environ.get(JOB_SUMMARY)):
+        return []
+    try:
+        # Appended: the steps of a job share the file.
+        with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{_summary(run)}\n")
+    except OSError as error:
+        return [
+            f"{path}, which {JOB_SUMMARY} names, was not written: {error.strerror}; unset the "
+            "variable, or let it name a file in a folder that exists"
+        ]
+    return []
+
+
+def _summary(run: Run) -> str:
     lines = [f"## Triton performance: {tally(run)}", ""]
     if run.verdicts:
         lines += _table(verdict_table(run, by_badness(run)))
@@ -35,8 +59,7 @@ def write_markdown(run: Run, path: Path) -> None:
     if words := legend(run):
         lines += [_plain(words), ""]
     lines.append(f"Measured in {run.wall_s:.0f} s.")
-    text = "\n".join(lines) + "\n"
-    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    return "\n".join(lines) + "\n"
 
 
 def _gate(run: Run) -> list[str]:

@@ -1,6 +1,7 @@
 """The quickstart of the README, as a newcomer runs it, except for where the results go."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,7 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     done = subprocess.run(
         [*command, f"--triton-perf-output={output}", "-p", "no:cacheprovider"],
         cwd=REPOSITORY,
+        env={**os.environ, "GITHUB_STEP_SUMMARY": str(output.parent / "job.md")},
         capture_output=True,
         text=True,
         timeout=240,
@@ -65,6 +67,12 @@ def test_every_level_and_budget_is_recorded(quickstart: tuple[str, Path]) -> Non
     }
     assert len(levels) == 8
     assert [v["status"] for v in results["verdicts"]] == ["passed"] * 12
+
+
+def test_the_page_of_the_ci_job_shows_the_summary(quickstart: tuple[str, Path]) -> None:
+    _, output = quickstart
+    shown = (output.parent / "job.md").read_text("utf-8")
+    assert shown == (output / "summary.md").read_text("utf-8") + "\n"
 
 
 def test_the_reports_can_be_rebuilt(quickstart: tuple[str, Path]) -> None:

@@ -25,6 +25,7 @@ from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.errors import UsageError
 from pytest_triton_perf.options import REPORTS
 from pytest_triton_perf.reports import check_output, write_reports
+from pytest_triton_perf.reports.markdown import append_to_job_summary
 from pytest_triton_perf.reports.names import safe_name
 from pytest_triton_perf.reports.pdf import pages
 
@@ -187,6 +188,29 @@ def test_the_page_is_one_file_with_everything_in_it(written):
     )
     assert page.index("In 25 measurements across") < page.index(">All measurements</h2>")
     assert "Xeon Platinum 8488C" in page
+
+
+def test_the_page_of_the_ci_job_shows_the_markdown(written, tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    page.write_text("What an earlier step said.\n\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
+    assert append_to_job_summary(sample_run()) == []
+    summary = (written / "summary.md").read_text(encoding="utf-8")
+    assert page.read_text(encoding="utf-8") == f"What an earlier step said.\n\n{summary}\n"
+
+
+def test_a_page_of_the_ci_job_that_cannot_be_written_is_told(tmp_path, monkeypatch):
+    page = tmp_path / "gone" / "page.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
+    (problem,) = append_to_job_summary(sample_run())
+    assert problem.startswith(
+        f"{page}, which GITHUB_STEP_SUMMARY names, was not written: No such file or directory"
+    )
+
+
+def test_a_job_without_a_page_is_left_alone(monkeypatch):
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    assert append_to_job_summary(sample_run()) == []
 
 
 def test_the_markdown_says_verdicts_and_sentences(written):
