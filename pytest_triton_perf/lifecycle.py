@@ -66,6 +66,7 @@ class Lifecycle:
         self._run: Run | None = None
         self._tests: list[PerfTest] = []
         self._against: Against | None = None
+        self._compared = False
         self._problems: list[str] = []
         self._old_sigterm: Any = None
 
@@ -148,6 +149,7 @@ class Lifecycle:
         session = self._config.stash.get(PERF_SESSION, None)
         if session is not None and self._against is not None:
             session.compare(self._tests)
+            self._compared = True
         return result
 
     @pytest.hookimpl(wrapper=True)
@@ -238,6 +240,8 @@ class Lifecycle:
                 exitstatus = session.exitstatus = pytest.ExitCode.TESTS_FAILED
             run = replace(run, wall_s=wall_s, exit=int(exitstatus))
             self._report(replace(run, confidence=self._settings.confidence))
+            if perf is not None and self._against is not None and not self._compared:
+                self._problems = [*self._problems, self._uncompared(self._against)]
         finally:
             self._progress.clear()
             if perf is not None:
@@ -245,6 +249,13 @@ class Lifecycle:
                     perf.stop()
                 except TritonPerfError as error:
                     self._problems.append(str(error))
+
+    @staticmethod
+    def _uncompared(against: Against) -> str:
+        return (
+            f"the gate against {against} did not finish: the session ended early, and a gate is "
+            "measured after the last test; run without -x or --maxfail to have it in any case"
+        )
 
     def _report(self, run: Run) -> None:
         if self._worker_output is not None:

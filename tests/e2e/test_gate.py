@@ -108,6 +108,14 @@ def test_a_head_with_another_comment_passes(base):
     assert len(git(base, "worktree", "list").splitlines()) == 1
 
 
+def test_a_session_that_ends_early_says_that_nothing_was_compared(base):
+    base.tests(one_test().replace("): pass", "): assert False"))
+    result = base.run("-x", "--triton-perf-against=main", BRIEF, reports="json")
+    result.assert_outcomes(failed=1)
+    assert base.results()["comparisons"] == []
+    result.stdout.fnmatch_lines(["the gate against main (*) did not finish: the session ended*"])
+
+
 def test_arms_of_folders_an_ensemble_a_new_model_and_one_that_is_gone(project, tmp_path):
     """The base is a path. Of the ensemble, only the model inside it differs."""
     project.model("sleeps", SLEEPS)
