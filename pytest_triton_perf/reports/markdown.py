@@ -17,7 +17,7 @@ from pytest_triton_perf.reports.content import (
 from pytest_triton_perf.reports.remarks import disturbed, legend
 from pytest_triton_perf.reports.tables import Table, image_table, verdict_table
 
-JOB_SUMMARY = "GITHUB_STEP_SUMMARY"
+_JOB_SUMMARY = "GITHUB_STEP_SUMMARY"
 """The variable with which GitHub Actions names the file that it shows on the page of a job."""
 
 
@@ -28,16 +28,16 @@ def write_markdown(run: Run, path: Path) -> None:
 
 def append_to_job_summary(run: Run) -> list[str]:
     """Show the same on the page of the CI job, where it has one; returns what went wrong."""
-    if not (path := os.environ.get(JOB_SUMMARY)):
+    if not (path := os.environ.get(_JOB_SUMMARY)):
         return []
     try:
         # Appended: the steps of a job share the file.
         with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{_summary(run)}\n")
-    except OSError as error:
+    # Whatever goes wrong here, the other reports and the verdicts are still worth having.
+    except Exception as error:
         return [
-            f"{path}, which {JOB_SUMMARY} names, was not written: {error.strerror}; unset the "
-            "variable, or let it name a file in a folder that exists"
+            f"{path}, which {_JOB_SUMMARY} names, was not written: {type(error).__name__}: {error}"
         ]
     return []
 

@@ -101,6 +101,7 @@ def test_a_head_with_another_comment_passes(base):
     result = base.run("--triton-perf-against=main", BRIEF)
     result.assert_outcomes(passed=1)
     assert result.ret == pytest.ExitCode.OK
+    result.stdout.no_fnmatch_line("*did not finish*")
     found = comparison(base, metric="throughput", status="unchanged")
     low, high = found["ci_pct"]
     assert -17 < low <= found["change_pct"] <= high

@@ -19,6 +19,7 @@ from sample_run import (
 )
 
 from pytest_triton_perf.domain.budgets import Budget
+from pytest_triton_perf.domain.comparisons import Comparison
 from pytest_triton_perf.domain.levels import Load
 from pytest_triton_perf.domain.results import Run, from_json, to_json
 from pytest_triton_perf.domain.variants import Variant
@@ -204,8 +205,18 @@ def test_a_page_of_the_ci_job_that_cannot_be_written_is_told(tmp_path, monkeypat
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
     (problem,) = append_to_job_summary(sample_run())
     assert problem.startswith(
-        f"{page}, which GITHUB_STEP_SUMMARY names, was not written: No such file or directory"
+        f"{page}, which GITHUB_STEP_SUMMARY names, was not written: FileNotFoundError: "
+        "[Errno 2] No such file or directory"
     )
+
+
+def test_what_cannot_be_said_on_the_page_of_the_ci_job_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "page.md"))
+    unknown = Comparison(model="add_sub", status="regressed", metric="nonsense")
+    run = dataclasses.replace(sample_run(), comparisons=[unknown])
+    (problem,) = append_to_job_summary(run)
+    assert "page.md, which GITHUB_STEP_SUMMARY names, was not written: " in problem
+    assert "nonsense" in problem
 
 
 def test_a_job_without_a_page_is_left_alone(monkeypatch):
