@@ -234,14 +234,13 @@ class Lifecycle:
             runs = self._worker_runs
             if perf is not None:
                 perf.begin_stop()
-                runs = [*runs, perf.run(wall_s=wall_s, exit_status=int(exitstatus))]
+                measured = perf.run(wall_s=wall_s, exit_status=int(exitstatus))
+                runs = [*runs, replace(measured, notes=[*measured.notes, *self._uncompared()])]
             run = merge(runs)
             if exitstatus == pytest.ExitCode.OK and any(c.fails for c in run.comparisons):
                 exitstatus = session.exitstatus = pytest.ExitCode.TESTS_FAILED
             run = replace(run, wall_s=wall_s, exit=int(exitstatus))
             self._report(replace(run, confidence=self._settings.confidence))
-            if perf is not None and self._against is not None and not self._compared:
-                self._problems = [*self._problems, self._uncompared(self._against)]
         finally:
             self._progress.clear()
             if perf is not None:
@@ -250,12 +249,14 @@ class Lifecycle:
                 except TritonPerfError as error:
                     self._problems.append(str(error))
 
-    @staticmethod
-    def _uncompared(against: Against) -> str:
-        return (
-            f"the gate against {against} did not finish: the session ended early, and a gate is "
-            "measured after the last test; run without -x or --maxfail to have it in any case"
-        )
+    def _uncompared(self) -> list[str]:
+        """That the gate did not finish, where there is one."""
+        if self._against is None or self._compared:
+            return []
+        return [
+            f"the gate against {self._against} did not finish: the session ended early, and gates "
+            "are measured after the last test; run it to its end, without -x or --maxfail"
+        ]
 
     def _report(self, run: Run) -> None:
         if self._worker_output is not None:

@@ -1,5 +1,6 @@
 """The paired gate on the real server: base and head differ by what is known, a sleep."""
 
+import fnmatch
 import shutil
 import subprocess
 
@@ -114,7 +115,10 @@ def test_a_session_that_ends_early_says_that_nothing_was_compared(base):
     result = base.run("-x", "--triton-perf-against=main", BRIEF, reports="json")
     result.assert_outcomes(failed=1)
     assert base.results()["comparisons"] == []
-    result.stdout.fnmatch_lines(["the gate against main (*) did not finish: the session ended*"])
+    told = "the gate against main (*) did not finish: the session ended early*"
+    result.stdout.fnmatch_lines([told])
+    (note,) = base.results()["session"]["notes"]
+    assert fnmatch.fnmatch(note, told)
 
 
 def test_arms_of_folders_an_ensemble_a_new_model_and_one_that_is_gone(project, tmp_path):
