@@ -11,7 +11,7 @@ from pytest_triton_perf.domain.sweeps import Sweep
 from pytest_triton_perf.errors import TritonPerfError
 from pytest_triton_perf.measuring import Rules
 from pytest_triton_perf.progress import Progress
-from pytest_triton_perf.search.base import NOTHING, Found, Guess, Outcome, Spot
+from pytest_triton_perf.search.base import Found, Guess, Outcome, Spot
 from pytest_triton_perf.search.scoring import score, slack
 from pytest_triton_perf.search_plans import SearchPlan
 from pytest_triton_perf.sweeping import SweepRun
@@ -28,7 +28,7 @@ class Contest:
 
     ``sweeps`` are those of what was measured, ``lost`` why others could not be, and ``levels`` is
     how many levels were measured, each time that they were. A level that was measured before
-    is replaced in its sweep; what the search is told of it rests on all of its load.
+    is replaced in its sweep.
     """
 
     def __init__(
@@ -51,7 +51,6 @@ class Contest:
         self._visits = 0
         self._progress = progress
         self._sweep_run = sweep_run
-        self._outcomes: dict[Spot, Outcome] = {}
 
     def measure(
         self,
@@ -89,15 +88,12 @@ class Contest:
             sweep = replace(sweep, measurements=[*kept, *sweep.measurements])
         self.sweeps[candidate] = sweep
 
-    def outcome(self, spot: Spot, measurement: Measurement, confidence: float) -> Outcome:
-        """What a level gave, together with what it gave when it was loaded before."""
-        now = Outcome(
+    def outcome(self, measurement: Measurement, confidence: float) -> Outcome:
+        """What the search is told of a level."""
+        return Outcome(
             score=self.score(measurement, confidence),
             slacks=tuple(slack(measurement, budget, confidence) for budget in self.budgets),
         )
-        before = self._outcomes.get(spot)
-        self._outcomes[spot] = now if before is None else _pooled(before, now)
-        return self._outcomes[spot]
 
     def score(self, measurement: Measurement, confidence: float) -> Guess:
         """What the search maximises."""
@@ -168,19 +164,3 @@ class Contest:
 def exactly(load: Load) -> dict[str, float]:
     """What names one load, as a budget's ``at`` does."""
     return {load.kind: load.value, "batch_size": load.batch_size}
-
-
-def _pooled(one: Outcome, other: Outcome) -> Outcome:
-    """Two times that a level was loaded, each weighted by its precision."""
-    slacks = zip(one.slacks, other.slacks, strict=True)
-    return Outcome(
-        score=_mean(one.score, other.score), slacks=tuple(_mean(*pair) for pair in slacks)
-    )
-
-
-def _mean(one: Guess, other: Guess) -> Guess:
-    if NOTHING in (one, other):
-        return NOTHING
-    weights = one.error**-2, other.error**-2
-    total = sum(weights)
-    return Guess((one.mean * weights[0] + other.mean * weights[1]) / total, total**-0.5)

@@ -16,7 +16,7 @@ from pytest_triton_perf.errors import LoadError, ServerError, TritonPerfError
 from pytest_triton_perf.measuring import Rules
 from pytest_triton_perf.progress import Progress
 from pytest_triton_perf.search.base import Found, Spot
-from pytest_triton_perf.search.engine import Search, Turn
+from pytest_triton_perf.search.engine import Search
 from pytest_triton_perf.search.space import grid_of
 from pytest_triton_perf.search_plans import SearchPlan
 from pytest_triton_perf.sweeping import SweepRun
@@ -107,43 +107,38 @@ class SearchRun:
         grid = grid_of(self._plan.candidates, self._loads, self._test.budgets, spec)
         engine = Search(grid, mode=spec.mode, seed=spec.seed)
         note = ""
-        turn = engine.ask()
-        while turn is not None:
-            turn = self._visit(engine, turn)
+        spot = engine.ask()
+        while spot is not None:
+            spot = self._visit(engine, spot)
             late = time.monotonic() - began > self._rules.max_seconds
             if late and spec.mode != "brute" and engine.explores:
                 note = "its time was up; --triton-perf-max-seconds gives it more"
                 engine.finish()
-                turn = engine.ask()
+                spot = engine.ask()
         self._conclude(engine.found, note, began)
 
-    def _visit(self, engine: Search, turn: Turn) -> Turn | None:
+    def _visit(self, engine: Search, first: Spot) -> Spot | None:
         """Measure a level, and others of the same configuration for as long as they are next.
 
         Returns what is next. A level that was measured in this visit is for another one: that a
         configuration is loaded again shows how much it differs from one time to the next.
         """
-        candidate, share = turn.spot.candidate, turn.share
+        candidate = first.candidate
         measured: set[Spot] = set()
-        after: list[Turn | None] = []
+        after: list[Spot | None] = []
 
         def then(measurement: Measurement) -> Load | None:
             spot = Spot(candidate, self._loads.index(measurement.load))
             measured.add(spot)
-            engine.tell(spot, self._contest.outcome(spot, measurement, self._rules.confidence))
+            engine.tell(spot, self._contest.outcome(measurement, self._rules.confidence))
             another = engine.ask()
-            if (
-                another is not None
-                and (another.spot.candidate, another.share) == (candidate, share)
-                and another.spot not in measured
-            ):
-                return self._loads[another.spot.load]
+            if another is not None and another.candidate == candidate and another not in measured:
+                return self._loads[another.load]
             after.append(another)
             return None
 
-        rules = replace(self._rules, first_seconds=share * self._rules.first_seconds)
         try:
-            self._contest.measure(candidate, [self._loads[turn.spot.load]], rules, then=then)
+            self._contest.measure(candidate, [self._loads[first.load]], self._rules, then=then)
         except (LoadError, ServerError) as error:
             self._contest.lose(candidate, error)
             engine.lost(candidate)

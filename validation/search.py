@@ -17,12 +17,13 @@ import numpy as np
 
 from pytest_triton_perf.domain.levels import Load
 from pytest_triton_perf.domain.searches import SearchMode, SearchSpec
-from pytest_triton_perf.search.base import Grid, Guess, Outcome, Spot
+from pytest_triton_perf.search.base import Grid, Guess, Outcome
 from pytest_triton_perf.search.engine import Search
+from pytest_triton_perf.search.scoring import BETWEEN_LOADS
 from pytest_triton_perf.search.space import automatic_loads, coordinates, load_coordinates
 
 NOISE = 0.02
-"""Standard deviation of a level's first throughput or latency, as a share of it."""
+"""Standard deviation of a level's throughput or latency, as a share of it."""
 
 _MEMORY_NOISE = 0.003
 
@@ -80,6 +81,12 @@ class Server:
         within = [level["throughput"] for level in levels if self._is_within(level)]
         return max(within, default=0.0) if config.instances <= self.most else 0.0
 
+    def quality(self, config: Config, concurrency: int) -> float:
+        """The throughput of a level, as a share of the best; 0 where it is outside the limits."""
+        level = self.truth(config, concurrency)
+        best = max(map(self.best, CONFIGS))
+        return level["throughput"] / best if self._is_within(level) else 0.0
+
     def _is_within(self, level: Mapping[str, float]) -> bool:
         return all(level[name] <= limit for name, limit in self.limits.items())
 
@@ -104,45 +111,121 @@ SERVERS: Mapping[str, Server] = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What disturbs a measurement; all but the rates and ``drift_s`` are logarithms of speed.
+
+    Beside the spread of a level's own load, the model is faster or slower for as long as it is
+    loaded (normal; its standard deviation is drawn once a search between the two ``loads``), and
+    each of its levels is by ``mode`` faster with the chance ``in_mode``. The machine drifts with
+    the standard deviation ``drift``, of which a share 1/e is left after ``drift_s``. A share
+    ``disturbed`` of the measurements is slower by ``disturbance`` (exponential, its mean).
+
+    None of it favours a level, so that the long-run best stays what it is without it.
+    """
+
+    loads: tuple[float, float] = (0.0, 0.0)
+    mode: float = 0.0
+    in_mode: float = 0.0
+    drift: float = 0.0
+    drift_s: float = 1.0
+    disturbed: float = 0.0
+    disturbance: float = 0.0
+
+
+MACHINES: Mapping[str, Machine] = {
+    "calm": Machine(),
+    "shared": Machine(
+        loads=(0.01, 0.05),
+        mode=math.log(1.1),
+        in_mode=0.2,
+        drift=0.03,
+        drift_s=120.0,
+        disturbed=0.05,
+        disturbance=0.1,
+    ),
+}
+
+_LOADING_S, _LEVEL_S = 0.4, 0.6
+"""What loading a configuration, and then each of its levels, take in time."""
+
+
+class Speed:
+    """How fast a machine is from one measurement to the next, as a logarithm."""
+
+    def __init__(self, machine: Machine, rng: np.random.Generator) -> None:
+        self._machine = machine
+        self._rng = rng
+        self._between_loads = rng.uniform(*machine.loads)
+        self._drift = rng.normal(0, machine.drift)
+        self._load = 0.0
+        self._modes: dict[int, float] = {}
+        self.seconds = 0.0
+
+    def load(self) -> None:
+        """Another configuration is loaded."""
+        self._pass(_LOADING_S)
+        self._load = self._rng.normal(0, self._between_loads)
+        self._modes.clear()
+
+    def measure(self, load: int) -> float:
+        """The speed of a level."""
+        machine, rng = self._machine, self._rng
+        self._pass(_LEVEL_S)
+        if load not in self._modes:
+            self._modes[load] = machine.mode * (rng.random() < machine.in_mode)
+        slowed = rng.exponential(machine.disturbance) * (rng.random() < machine.disturbed)
+        return float(self._load + self._modes[load] + self._drift - slowed)
+
+    def _pass(self, seconds: float) -> None:
+        self.seconds += seconds
+        left = math.exp(-seconds / self._machine.drift_s)
+        fresh = self._rng.normal(0, self._machine.drift)
+        self._drift = left * self._drift + math.sqrt(1 - left**2) * fresh
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """How a search ended: what it chose, as a share of the best, and what that took."""
 
     quality: float
     levels: int
     loads: int
+    seconds: float
 
 
-def search(server: Server, mode: SearchMode, seed: int) -> Result:
+def search(
+    server: Server, mode: SearchMode, seed: int, machine: Machine = MACHINES["calm"]
+) -> Result:
     """One search of the automatic space.
 
-    ``levels`` counts every level that was measured, again for each round of the finals, and
-    ``loads`` how often a configuration was loaded.
+    ``levels`` counts every level that was measured, again for each round of the finals,
+    ``loads`` how often a configuration was loaded, and ``seconds`` what all of that may take.
     """
     rng = np.random.default_rng(seed)
     engine = Search(_grid(server), mode=mode, seed=seed)
-    sums: dict[Spot, dict[str, float]] = {}
-    weights: dict[Spot, float] = {}
+    speed = Speed(machine, rng)
     levels = loads = 0
     loaded = -1
-    while (turn := engine.ask()) is not None:
-        spot, share = turn
-        loads += spot.candidate != loaded
-        loaded = spot.candidate
+    while (spot := engine.ask()) is not None:
         config = CONFIGS[spot.candidate]
+        if spot.candidate != loaded:
+            loads += 1
+            loaded = spot.candidate
+            speed.load()
         if config.instances > server.most:
             engine.lost(spot.candidate)
             continue
         levels += 1
         truth = server.truth(config, LOADS[spot.load].concurrency or 1)
-        total = sums.setdefault(spot, dict.fromkeys(truth, 0.0))
-        weights[spot] = weights.get(spot, 0.0) + share
-        for name, value in truth.items():
-            sigma = _MEMORY_NOISE if name == "memory_mb" else NOISE / math.sqrt(share)
-            total[name] += share * (math.log(value) + rng.normal(0, sigma))
-        engine.tell(spot, _outcome(server, total, weights[spot]))
-    chosen = engine.found.ranking()[0].candidate
-    best = max(map(server.best, CONFIGS))
-    return Result(quality=server.best(CONFIGS[chosen]) / best, levels=levels, loads=loads)
+        faster = speed.measure(spot.load)
+        engine.tell(spot, _outcome(server, truth, faster, rng))
+    chosen = engine.found.ranking()[0]
+    return Result(
+        quality=server.quality(CONFIGS[chosen.candidate], LOADS[chosen.load].concurrency or 1),
+        levels=levels,
+        loads=loads,
+        seconds=speed.seconds,
+    )
 
 
 def _grid(server: Server) -> Grid:
@@ -155,22 +238,35 @@ def _grid(server: Server) -> Grid:
     )
 
 
-def _outcome(server: Server, total: Mapping[str, float], weight: float) -> Outcome:
-    error = math.hypot(0.01, NOISE / math.sqrt(weight))
-    return Outcome(
-        score=Guess(total["throughput"] / weight, error),
-        slacks=tuple(
-            Guess(math.log(limit) - total[name] / weight, 0.01 if name == "memory_mb" else error)
-            for name, limit in server.limits.items()
-        ),
-    )
+def _outcome(
+    server: Server,
+    truth: Mapping[str, float],
+    faster: float,
+    rng: np.random.Generator,
+) -> Outcome:
+    """What one measurement of a level tells, with the errors that its own load suggests."""
+    error = math.hypot(BETWEEN_LOADS, NOISE)
+
+    def guess(name: str) -> Guess:
+        if name == "memory_mb":
+            return Guess(math.log(truth[name]) + rng.normal(0, _MEMORY_NOISE), 0.01)
+        sign = 1 if name == "throughput" else -1
+        return Guess(math.log(truth[name]) + sign * faster + rng.normal(0, NOISE), error)
+
+    score = guess("throughput")
+    slacks = [
+        Guess(math.log(limit) - far, error)
+        for name, limit in server.limits.items()
+        for far, error in [guess(name)]
+    ]
+    return Outcome(score=score, slacks=tuple(slacks))
 
 
-def table(mode: SearchMode, seeds: Sequence[int]) -> list[list[str]]:
+def table(mode: SearchMode, machine: Machine, seeds: Sequence[int]) -> list[list[str]]:
     """A row per server: how often the choice was within 2 % of the best, and what it took."""
     rows = []
     for name, server in SERVERS.items():
-        results = [search(server, mode, seed) for seed in seeds]
+        results = [search(server, mode, seed, machine) for seed in seeds]
         good = sum(result.quality >= 0.98 for result in results)
         levels = [result.levels for result in results]
         rows.append(
@@ -181,6 +277,7 @@ def table(mode: SearchMode, seeds: Sequence[int]) -> list[list[str]]:
                 f"{np.mean(levels):.0f}",
                 f"{max(levels) / LEVELS:.1%}",
                 f"{np.mean([result.loads for result in results]):.0f}",
+                f"{np.median([result.seconds for result in results]):.0f} s",
             ]
         )
     return rows
@@ -191,12 +288,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--mode", action="append", choices=("quick", "optuna", "brute"))
+    parser.add_argument("--machine", action="append", choices=MACHINES)
     options = parser.parse_args()
-    head = ("server", "within 2 %", "worst", "levels", f"at most, of {LEVELS}", "loads")
+    head = ("server", "within 2 %", "worst", "levels", f"at most, of {LEVELS}", "loads", "seconds")
     for mode in options.mode or ("quick", "optuna"):
-        print(f"\n{mode}:\n\n| {' | '.join(head)} |\n|{' --- |' * len(head)}")
-        for row in table(mode, range(options.seeds)):
-            print(f"| {' | '.join(row)} |", flush=True)
+        for machine in options.machine or MACHINES:
+            print(f"\n{mode}, {machine}:\n\n| {' | '.join(head)} |\n|{' --- |' * len(head)}")
+            for row in table(mode, MACHINES[machine], range(options.seeds)):
+                print(f"| {' | '.join(row)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -58,14 +58,16 @@ NOTHING = Guess(-math.inf, 0.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a level gave so far.
+    """What a level gave.
 
     ``score`` is what the search maximises, a logarithm; ``slacks`` is, of each constraint, the
-    logarithm of how far the figure is inside its limit (negative: outside).
+    logarithm of how far the figure is inside its limit (negative: outside). ``rounds`` is of how
+    many rounds of the finals this is the mean; 0 is what the exploration saw.
     """
 
     score: Guess
     slacks: tuple[Guess, ...] = ()
+    rounds: int = 0
 
 
 class Explorer(Protocol):
@@ -113,27 +115,43 @@ class Found:
         return nearest
 
     def best_of(self, candidate: int) -> Spot | None:
-        """The level at which a candidate is best, of those that keep the constraints.
+        """The level at which a candidate is best; of those that are as good, the least load.
 
-        Where none keeps them, the one that misses them by least. Of levels that are as good, the
-        one with the least load. ``None`` where it was not measured.
+        ``None`` where it was not measured.
+        """
+        return min(self.good_levels(candidate), key=lambda spot: spot.load, default=None)
+
+    def good_levels(self, candidate: int) -> list[Spot]:
+        """The levels at which a candidate is best: the best first, then those as good as it.
+
+        They keep the constraints; where none does, it is the one that misses them by least.
+        Levels of the finals come before others: what was chosen for its figure has a lucky one.
         """
         measured = [spot for spot in self.outcomes if spot.candidate == candidate]
         if not measured or candidate in self.lost:
-            return None
+            return []
         within = [spot for spot in measured if self.slack(spot) >= 0]
         if not within:
-            return max(measured, key=self.slack)
-        best = max(self.outcomes[spot].score.mean for spot in within)
-        good = [spot for spot in within if self.outcomes[spot].score.mean >= best - AS_GOOD]
-        return min(good, key=lambda spot: spot.load)
+            return [max(measured, key=self.slack)]
+        rounds = max(self.outcomes[spot].rounds for spot in within)
+        scores = {
+            spot: outcome.score.mean
+            for spot in within
+            if (outcome := self.outcomes[spot]).rounds == rounds
+        }
+        ordered = sorted(scores, key=lambda spot: scores[spot], reverse=True)
+        return [spot for spot in ordered if scores[spot] >= scores[ordered[0]] - AS_GOOD]
 
     def ranking(self) -> list[Spot]:
-        """The best level of each candidate, the best first; those outside the limits last."""
+        """The best level of each candidate, the best first; those outside the limits last.
+
+        Who was in more rounds of the finals is better than who was out sooner.
+        """
         spots = filter(None, map(self.best_of, range(len(self.grid.candidates))))
 
-        def rank(spot: Spot) -> tuple[float, float]:
-            return (min(self.slack(spot), 0.0), self.outcomes[spot].score.mean)
+        def rank(spot: Spot) -> tuple[float, int, float]:
+            outcome = self.outcomes[spot]
+            return (min(self.slack(spot), 0.0), outcome.rounds, outcome.score.mean)
 
         return sorted(spots, key=rank, reverse=True)
 

@@ -1,17 +1,8 @@
 """A whole search: an exploration of the grid, and finals between those that may be best."""
 
-from typing import NamedTuple
-
 from pytest_triton_perf.domain.searches import SearchMode
 from pytest_triton_perf.search.base import Explorer, Grid, Outcome, Spot
 from pytest_triton_perf.search.race import Race
-
-
-class Turn(NamedTuple):
-    """A level to measure, and for how long, in units of a level's first load."""
-
-    spot: Spot
-    share: float
 
 
 class Search:
@@ -22,16 +13,15 @@ class Search:
         self.found = self._explorer.found
         self._race: Race | None = None
 
-    def ask(self) -> Turn | None:
+    def ask(self) -> Spot | None:
         """What to measure next; ``None`` where it is known which candidate is best."""
         if self._race is None:
             spot = self._explorer.ask()
             if spot is not None:
-                return Turn(spot, 1.0)
+                return spot
             self.finish()
         assert self._race is not None
-        spot = self._race.ask()
-        return None if spot is None else Turn(spot, 2.0**self._race.round)
+        return self._race.ask()
 
     @property
     def explores(self) -> bool:
@@ -44,18 +34,12 @@ class Search:
             self._race = Race(self.found)
 
     def tell(self, spot: Spot, outcome: Outcome) -> None:
-        """What a level gave, all of its load so far."""
-        if self._race is None:
-            self._explorer.tell(spot, outcome)
-        else:
-            self.found.tell(spot, outcome)
+        """What a level gave, this time."""
+        (self._race or self._explorer).tell(spot, outcome)
 
     def lost(self, candidate: int) -> None:
         """A candidate cannot be measured: Triton refuses it, or it died."""
-        if self._race is None:
-            self._explorer.lost(candidate)
-        else:
-            self._race.lost(candidate)
+        (self._race or self._explorer).lost(candidate)
 
 
 def _explorer(grid: Grid, mode: SearchMode, seed: int) -> Explorer:

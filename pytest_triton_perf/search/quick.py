@@ -15,7 +15,7 @@ from scipy.special import ndtr
 from pytest_triton_perf.search.base import NOTHING, Found, Grid, Guess, Outcome, Spot
 from pytest_triton_perf.search.surface import Floats, Surface
 
-SHARE = 0.12
+SHARE = 0.095
 """Of all levels of a large grid, those that are measured at most before the finals."""
 
 _SMALL = 24

@@ -12,8 +12,12 @@ from pytest_triton_perf.search.base import NOTHING, Guess
 _LEAST = 1e-3
 """A smaller figure (no watt, no byte) counts as this: it has no logarithm."""
 
-_BETWEEN_LOADS = 0.01
-"""What a configuration differs by from one time that it is loaded to the next, at least."""
+BETWEEN_LOADS = 0.03
+"""What a configuration differs by from one time that it is loaded to the next (the standard error
+of a logarithm), which the interval of one measurement knows nothing of."""
+
+_OF_A_PEAK = 0.01
+"""The same of a figure that has no interval: a peak, or a mean over time."""
 
 _UNKNOWN = 0.2
 """The standard error where an interval is open, or where there is none and should be."""
@@ -53,11 +57,11 @@ def _log(value: float) -> float:
 
 
 def _error(estimate: Estimate, confidence: float) -> float:
-    """The standard error of the logarithm; a figure without an interval is a peak, or a mean."""
+    """The standard error of the logarithm, over all times that the model may be loaded."""
     if estimate.ci is None:
-        return _BETWEEN_LOADS
+        return _OF_A_PEAK
     low, high = estimate.ci
     if low is None or high is None or low <= 0:
         return _UNKNOWN
     z = NormalDist().inv_cdf((1 + confidence) / 2)
-    return math.hypot(_BETWEEN_LOADS, (math.log(high) - math.log(low)) / (2 * z))
+    return math.hypot(BETWEEN_LOADS, (math.log(high) - math.log(low)) / (2 * z))

@@ -6,7 +6,7 @@ import optuna
 
 from pytest_triton_perf.search.base import NOTHING, Found, Grid, Outcome, Spot
 
-SHARE = 0.12
+SHARE = 0.1
 """Of all levels, those that are measured at most before the finals."""
 
 _LEAST_TRIALS = 24
