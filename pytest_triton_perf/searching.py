@@ -208,8 +208,11 @@ class SearchRun:
 
     @property
     def _longer(self) -> Rules:
-        """For load that settles something, where the exploration is content with a glance."""
-        return replace(self._rules, first_seconds=self._rules.floor_seconds)
+        """For load that settles something, where the search was content with glances.
+
+        Of one visit, more load would tell no more of the others.
+        """
+        return replace(self._rules, first_seconds=self._rules.floor_seconds / 2)
 
     def _gain(self, chosen: Spot, found: Found) -> Estimate | None:
         """How many times better the best configuration is than the default, if that is another."""

@@ -1,8 +1,12 @@
 """A whole search: an exploration of the grid, and finals between those that may be best."""
 
+from typing import TYPE_CHECKING
+
 from pytest_triton_perf.domain.searches import SearchMode
 from pytest_triton_perf.search.base import Explorer, Grid, Outcome, Spot
-from pytest_triton_perf.search.race import Race
+
+if TYPE_CHECKING:
+    from pytest_triton_perf.search.race import Race
 
 
 class Search:
@@ -31,6 +35,8 @@ class Search:
     def finish(self) -> None:
         """Explore no further: what was measured so far goes into the finals."""
         if self._race is None:
+            from pytest_triton_perf.search.race import Race
+
             self._race = Race(self.found)
 
     def tell(self, spot: Spot, outcome: Outcome) -> None:

@@ -10,8 +10,11 @@ from pytest_triton_perf.search.base import NOTHING, Found, Guess, Outcome, Spot
 _FIELD = 6
 """Candidates that go into the finals at most."""
 
-_MOST_LEVELS = 22
-"""Levels that they measure in all, so that the finals end where nobody is ahead."""
+SHARE = 0.05
+"""Of all levels of a grid, as many as the finals measure at most: they end where none is ahead."""
+
+_FEW = 10
+"""In a small grid the finals may measure so many."""
 
 _WORTH = math.log(1.01)
 """Who cannot be better than the leader by more is not raced any further."""
@@ -45,7 +48,7 @@ class Race:
     def __init__(self, found: Found) -> None:
         self._found = found
         self._rounds: dict[Spot, list[Outcome]] = {}
-        self._measured = 0
+        self._levels_left = max(_FEW, int(SHARE * len(found.grid.spots)))
         # The one that is loaded comes last, or its first visit would go on with what it was
         # chosen for.
         loaded = next((spot.candidate for spot in reversed(found.outcomes)), None)
@@ -75,9 +78,9 @@ class Race:
     def _round(self) -> list[Spot]:
         """The levels of the next round; none where there is one candidate, or would be too many."""
         levels = [spot for candidate in self._field for spot in self._levels[candidate]]
-        self._measured += len(levels)
-        if len(self._field) < 2 or self._measured > _MOST_LEVELS:
+        if len(self._field) < 2 or len(levels) > self._levels_left:
             self._field, levels = [], []
+        self._levels_left -= len(levels)
         return levels
 
     def _levels_of(self, candidate: int) -> list[Spot]:

@@ -14,8 +14,8 @@ STATISTICS = tuple(
     f"domain/{name}.py" for name in ("segments", "pooling", "estimates", "deciding", "gating")
 )
 """What is imported only when something is judged, and so may import numpy at its top."""
-SEARCHES = tuple(f"search/{name}.py" for name in ("quick", "surface", "with_optuna"))
-"""What is imported only by a search of that mode."""
+SEARCHES = tuple(f"search/{name}.py" for name in ("quick", "race", "surface", "with_optuna"))
+"""What is imported only by a search, some of it by one of that mode."""
 HEAVY = {
     "optuna",
     *("docker", "pynvml", "pandas", "matplotlib", "pdfkit", "fpdf", "scipy", "psutil"),

@@ -108,16 +108,16 @@ def test_a_drift_that_all_share_decides_nothing():
     _, steady = raced([1.0, 1.0], lambda candidate, visit: 0.04 * candidate)
     _, drifting = raced([1.0, 1.0], lambda candidate, visit: 0.04 * candidate + 0.5 * visit)
     assert drifting == steady
-    assert len(steady) < 22
+    assert len(steady) < 10
 
 
 def test_visits_that_differ_make_the_finals_longer_and_then_they_end():
-    lucky = [0.1, 0.0, 0.0, 0.0, 0.1, 0.0, 0.0, 0.0, 0.0, 0.1, 0.0]
+    lucky = [0.1, *[0.0] * 9]
     _, steady = raced([1.0, 1.0], lambda candidate, visit: 0.05 * candidate)
     engine, visits = raced(
         [1.0, 1.0], lambda candidate, visit: 0.03 * candidate + lucky[visit] * (not candidate)
     )
-    assert len(steady) < len(visits) <= 22
+    assert len(steady) < len(visits) <= 10
     assert all(one != other for one, other in itertools.pairwise(visits))
     assert engine.found.ranking()[0] == Spot(1, 0)
 
