@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_triton_perf.against import Against
-from pytest_triton_perf.analyzer.collect import ModelItem
+from pytest_triton_perf.analyzer.collect import ModelItem, leave_out_listed_references
 from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.comparisons import Gate
 from pytest_triton_perf.domain.variants import Overrides, Variant, VariantNames, readable_id
@@ -132,6 +132,7 @@ def prepare(
             problems |= dict.fromkeys(f"{where}: {line}" for line in str(error).splitlines())
     if problems:
         raise UsageError("\n".join(problems))
+    leave_out_listed_references(items)
     if against is not None:
         _set_base(items, against)
     order_for_few_reloads(items)

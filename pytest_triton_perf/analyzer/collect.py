@@ -18,7 +18,7 @@ class ModelItem(pytest.Item):
     """One model of a config file, in one variant.
 
     ``repository`` is the file's, ``None`` where it names none; ``problems`` are what is wrong with
-    the file and this model, each with its line.
+    the file and this model, each with its line. ``is_reference`` is as in ``ModelTest``.
     """
 
     def __init__(
@@ -30,6 +30,7 @@ class ModelItem(pytest.Item):
         overrides: Overrides,
         repository: Path | None,
         problems: tuple[str, ...],
+        is_reference: bool,
         **more: Any,
     ) -> None:
         # Of an id that is text, pytest takes what is in brackets for parameters, as --lf does.
@@ -38,6 +39,7 @@ class ModelItem(pytest.Item):
         self.overrides = overrides
         self.repository = repository
         self.problems = problems
+        self.is_reference = is_reference
 
     def runtest(self) -> None:
         """Measure; the budgets are judged after it, as those of a test function are."""
@@ -77,6 +79,7 @@ class ConfigFile(pytest.File):
                 overrides=test.overrides,
                 repository=repository,
                 problems=test.problems,
+                is_reference=test.is_reference,
             )
             item.add_marker(pytest.mark.perf_sweep(**test.sweep))
             if test.budgets:
@@ -88,6 +91,30 @@ class ConfigFile(pytest.File):
             keys = [f"{key} ({why})" if why else key for key, why in found.unused.items()]
             text = f"{name}: not used here: {'; '.join(keys)}"
             warnings.warn_explicit(text, UnusedKeysWarning, str(self.path), lineno=1)
+
+
+def leave_out_listed_references(items: list[pytest.Item]) -> None:
+    """Deselect a model's own configuration where it is one of the variants that its file lists."""
+    from pytest_triton_perf.collection import PERF_TEST
+
+    variants = {
+        item: (item.parent, item.stash[PERF_TEST].variant)
+        for item in items
+        if isinstance(item, ModelItem)
+    }
+    listed = {
+        (parent, variant.name)
+        for item, (parent, variant) in variants.items()
+        if not item.is_reference
+    }
+    doubles: list[pytest.Item] = [
+        item
+        for item, (parent, variant) in variants.items()
+        if item.is_reference and (parent, variant.name) in listed
+    ]
+    if doubles:
+        items[:] = [item for item in items if item not in doubles]
+        doubles[0].config.hook.pytest_deselected(items=doubles)
 
 
 class NamedFile:

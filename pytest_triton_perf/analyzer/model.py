@@ -1,10 +1,10 @@
 """One model of a config file, as tests."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pytest_triton_perf.analyzer import flags, keys, variants
+from pytest_triton_perf.analyzer import flags, keys, limits, variants
 from pytest_triton_perf.analyzer.parse import Value
 from pytest_triton_perf.analyzer.values import (
     NOTHING,
@@ -13,16 +13,13 @@ from pytest_triton_perf.analyzer.values import (
     mapping,
     number,
     numbers,
-    shown,
     texts,
     truth,
     wrong,
 )
-from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.metrics import percentile_of
 from pytest_triton_perf.domain.names import nearest
 from pytest_triton_perf.domain.variants import Overrides
-from pytest_triton_perf.errors import UsageError
 
 _LOADS = ("concurrency", "request_rate")
 _PARAMETERS = ("batch_sizes", *_LOADS)
@@ -36,7 +33,8 @@ class ModelTest:
     """One test of a file: a model in one variant, or in a search for its best one.
 
     ``sweep``, ``budgets`` and ``search`` are the arguments of the markers ``perf_sweep``,
-    ``perf_budget`` and ``perf_search``; ``search`` is ``None`` where there is none.
+    ``perf_budget`` and ``perf_search``; ``search`` is ``None`` where there is none. A reference is
+    the model's own configuration, which the variants are compared with.
     """
 
     name: str
@@ -46,6 +44,7 @@ class ModelTest:
     search: Mapping[str, Any] | None = None
     overrides: Overrides = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    is_reference: bool = False
 
 
 class Model:
@@ -88,7 +87,7 @@ class Model:
         found = [("", {})] if search is not None else attempt(self._variants, default=[])
         if self._problems.found:
             found = [("", {})]
-        return [
+        tests = [
             ModelTest(
                 name=f"{self._name}[{label}]" if label else self._name,
                 line=self._where.line,
@@ -100,6 +99,10 @@ class Model:
             )
             for label, overrides in found
         ]
+        if len(tests) > 1:
+            own = replace(tests[0], overrides=self._on_cpu(), budgets={}, is_reference=True)
+            tests.append(replace(own, name=f"{self._name}[default]"))
+        return tests
 
     def _check_key(self, key: str, value: Value) -> None:
         if key in keys.NOT_USED_OF_A_MODEL:
@@ -176,17 +179,19 @@ class Model:
 
     def _variants(self) -> list[tuple[str, Overrides]]:
         space = self._space()
-        if "instance_group" not in space and self._cpu_only():
-            space["instance_group.kind"] = (variants.Choice(value="KIND_CPU"),)
+        if "instance_group" not in space:
+            space |= {path: (variants.Choice(value=v),) for path, v in self._on_cpu().items()}
         found = list(variants.combinations(space, self._where))
         return found if len(found) > 1 else [("", overrides) for _, overrides in found]
 
     def _space(self) -> dict[str, Any]:
         given = self._section.get("model_config_parameters")
-        return {} if given is None else dict(variants.space(given))
+        return dict(variants.space(given)) if given else {}
 
-    def _cpu_only(self) -> bool:
-        return "cpu_only" in self._section and truth("cpu_only", self._section["cpu_only"])
+    def _on_cpu(self) -> Overrides:
+        """What ``cpu_only`` changes."""
+        given = self._section.get("cpu_only")
+        return {"instance_group.kind": "KIND_CPU"} if given and truth("cpu_only", given) else {}
 
     def _bounds(self) -> dict[str, float]:
         found = {}
@@ -209,7 +214,7 @@ class Model:
             found["mode"] = choice(keys.SEARCH_MODE, mode, ("quick", "brute", "optuna"))
         if (objectives := self._objectives()) is not None:
             found["objective"] = objectives
-        if self._cpu_only():
+        if self._on_cpu():
             raise wrong(self._section["cpu_only"], "cpu_only: use --triton-gpus=none in a search")
         if space := self._space():
             found["parameters"] = {path: [c.value for c in cs] for path, cs in space.items()}
@@ -229,7 +234,7 @@ class Model:
         found = {}
         for tag, (value, weight) in weights.items():
             if tag not in keys.OBJECTIVES:
-                raise wrong(value, f"objectives: {_unknown(tag, keys.OBJECTIVES)}")
+                raise wrong(value, f"objectives: {limits.unknown_metric(tag, keys.OBJECTIVES)}")
             if not weight > 0:
                 raise wrong(value, f"objectives: {tag}: a weight is a number above 0")
             found[keys.OBJECTIVES[tag]] = weight
@@ -240,20 +245,20 @@ class Model:
         given = self._given("constraints")
         attempt = self._problems.attempt
         found = {} if given is None else attempt(mapping, "constraints", given, default=NOTHING)
-        limits: dict[str, tuple[Value, float]] = {}
+        kept: dict[str, tuple[Value, float]] = {}
         for tag, value in found.items():
-            name, limit = attempt(_limit, tag, value, default=("", 0.0))
-            if name in limits:
-                line = limits[name][0].line
+            name, limit = attempt(limits.limit, tag, value, default=("", 0.0))
+            if name in kept:
+                line = kept[name][0].line
                 self._problems.found.append(f"{value.where}: {tag} is what line {line} limits")
             if name:
-                limits[name] = (value, limit)
+                kept[name] = (value, limit)
         for key, tag in _SHORTHANDS.items():
             if key in self._file:
                 budget = keys.CONSTRAINTS[tag][1]
-                limit = attempt(_checked, key, budget, self._file[key])
-                limits[budget] = (self._file[key], limit)
-        return {name: limit for name, (_, limit) in limits.items()}
+                limit = attempt(limits.checked, key, budget, self._file[key])
+                kept[budget] = (self._file[key], limit)
+        return {name: limit for name, (_, limit) in kept.items()}
 
     # -- flags
 
@@ -269,29 +274,3 @@ class Model:
         if (given := self._given("triton_server_flags")) is not None:
             found["server_args"] = flags.server_args(given, self._problems)
         return found
-
-
-def _limit(tag: str, value: Value) -> tuple[str, float]:
-    """The budget that a constraint is, and its limit."""
-    if tag not in keys.CONSTRAINTS:
-        raise wrong(value, f"constraints: {_unknown(tag, keys.CONSTRAINTS)}")
-    end, budget = keys.CONSTRAINTS[tag]
-    bounds = value.data
-    if not isinstance(bounds, Mapping) or set(bounds) != {end}:
-        raise wrong(value, f"constraints: {tag}: expected {{{end}: …}}, not {shown(value)}")
-    return budget, _checked(f"constraints: {tag}", budget, bounds[end])
-
-
-def _checked(key: str, budget: str, value: Value) -> float:
-    limit = number(key, value)
-    try:
-        Budget.from_keyword(budget, limit)
-    except UsageError as error:
-        raise wrong(value, f"{key}: {error}") from None
-    return limit
-
-
-def _unknown(tag: str, known: Mapping[str, Any]) -> str:
-    if (why := keys.NOT_MEASURED.get(tag)) is not None:
-        return f"{tag} cannot be used: {why}"
-    return f"unknown metric {tag!r}{nearest(tag, known)}"

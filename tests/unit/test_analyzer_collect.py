@@ -11,7 +11,7 @@ QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
 
 CONFIG = """profile_models:
   add_sub:
-    model_config_parameters: {max_batch_size: [4, 8]}
+    model_config_parameters: {max_batch_size: [4, 6]}
   other:
 concurrency: 1,2
 constraints:
@@ -20,7 +20,8 @@ constraints:
 MODEL = "profile_models: [add_sub]\n"
 IDS = [
     "it.triton-perf.yaml::add_sub[max_batch_size=4]",
-    "it.triton-perf.yaml::add_sub[max_batch_size=8]",
+    "it.triton-perf.yaml::add_sub[max_batch_size=6]",
+    "it.triton-perf.yaml::add_sub[default]",
     "it.triton-perf.yaml::other",
 ]
 
@@ -69,7 +70,7 @@ def test_other_yaml_is_none_of_ours(pytester, write):
 def test_without_the_flag_items_are_skipped_and_mistakes_not_told(pytester, write):
     write(CONFIG.replace("concurrency", "concurency"))
     result = pytester.runpytest("-rs")
-    result.assert_outcomes(skipped=3)
+    result.assert_outcomes(skipped=4)
     result.stdout.fnmatch_lines(["SKIPPED * needs --triton-perf"])
     assert "warning" not in result.stdout.str()
 
@@ -77,11 +78,11 @@ def test_without_the_flag_items_are_skipped_and_mistakes_not_told(pytester, writ
 @pytest.mark.parametrize(
     ("args", "wanted"),
     [
-        (("-k", "other"), IDS[2:]),
-        (("-k", "add_sub"), IDS[:2]),
+        (("-k", "other"), IDS[3:]),
+        (("-k", "add_sub"), IDS[:3]),
         ((IDS[1],), IDS[1:2]),
-        (("it.triton-perf.yaml::add_sub",), IDS[:2]),
-        (("-m", "perf_budget"), IDS),
+        (("it.triton-perf.yaml::add_sub",), IDS[:3]),
+        (("-m", "perf_budget"), [*IDS[:2], IDS[3]]),
         (("-m", "not perf_sweep"), []),
     ],
 )
@@ -89,6 +90,17 @@ def test_items_are_selected_as_tests_are(pytester, write, args, wanted):
     write(CONFIG)
     result = pytester.runpytest("--collect-only", "-q", "--triton-perf", *args)
     assert ids(result) == wanted
+
+
+def test_a_models_own_configuration_is_no_test_twice(pytester, write):
+    write(CONFIG.replace("[4, 6]", "[4, 8]"))
+    result = pytester.runpytest("--collect-only", "-q", "--triton-perf")
+    assert ids(result) == [
+        "it.triton-perf.yaml::add_sub[max_batch_size=4]",
+        "it.triton-perf.yaml::add_sub[max_batch_size=8]",
+        "it.triton-perf.yaml::other",
+    ]
+    result.stdout.fnmatch_lines(["3/4 tests collected (1 deselected)*"])
 
 
 def test_a_mistake_is_a_usage_error_with_its_line(pytester, write):
@@ -182,10 +194,10 @@ def test_a_named_file_is_collected_with_the_tests(pytester, write, args):
     write(CONFIG, "analyzer.yaml")
     pytester.makepyfile("def test_own(): pass")
     found = collected(pytester, "--triton-perf", "--triton-perf-config=analyzer.yaml", *args)
-    assert sorted(found) == [
+    assert set(found) == {
         *(name.replace("it.triton-perf", "analyzer") for name in IDS),
         f"{next(pytester.path.glob('test_*.py')).name}::test_own",
-    ]
+    }
 
 
 def test_a_named_file_may_lie_in_a_folder_that_pytest_passes_by(pytester, write):
@@ -219,7 +231,7 @@ def test_the_ini_key_is_for_runs_that_name_no_tests(pytester, write):
     write(CONFIG, "analyzer.yaml")
     pytester.makeini("[pytest]\ntriton_perf_config = analyzer.yaml\n")
     pytester.makepyfile(test_own="def test_own(): pass")
-    assert len(collected(pytester)) == 4
+    assert len(collected(pytester)) == 5
     assert collected(pytester, "test_own.py") == ["test_own.py::test_own"]
 
 
@@ -258,7 +270,7 @@ def test_last_failed_runs_only_the_model_that_failed(pytester, write):
 def test_workers_of_xdist_collect_a_named_file_once(pytester, write):
     write(CONFIG, "analyzer.yaml")
     result = pytester.runpytest_subprocess("-n1", "--triton-perf-config=analyzer.yaml")
-    result.assert_outcomes(skipped=3)
+    result.assert_outcomes(skipped=4)
 
 
 def test_junit_has_the_item_with_its_file(pytester, write):

@@ -179,7 +179,26 @@ def variants(parameters: str) -> list[tuple[str, dict]]:
     lines = "".join(f"  {line}\n" for line in parameters.splitlines())
     found = config(model(f"model_config_parameters:\n{lines}"))
     assert {test.problems for test in found.tests} == {()}
-    return [(test.name, test.overrides) for test in found.tests]
+    return [(test.name, test.overrides) for test in found.tests if not test.is_reference]
+
+
+@pytest.mark.parametrize(
+    ("keys", "own"),
+    [("", {}), ("cpu_only: true\n", {"instance_group.kind": "KIND_CPU"})],
+)
+def test_variants_are_compared_with_the_models_own_configuration(keys, own):
+    found = config(
+        model(
+            f"{keys}model_config_parameters: {{max_batch_size: [4, 6]}}",
+            "constraints: {perf_throughput: {min: 1}}",
+        )
+    )
+    *listed, default = found.tests
+    assert (default.name, default.overrides, default.budgets) == ("a[default]", own, {})
+    assert [(test.is_reference, test.budgets) for test in listed] == [
+        (False, {"min_throughput": 1})
+    ] * 2
+    assert default.sweep == listed[0].sweep
 
 
 def test_lists_are_all_combinations_the_last_varying_fastest():
