@@ -3,7 +3,8 @@
 Model Analyzer's brute search of the model of ``examples/search``, limited to concurrency 32, batch
 size 16 and 3 instances, chooses the configurations and the load levels; the plugin measures the
 same ones. Then both search: Model Analyzer's quick search, and the plugin's once with each seed.
-At last each level is measured once more, for longer, as the reference that all are held against.
+At last each level is measured once more, for longer, as the reference of the sweeps. Its best
+levels and the searches' choices are measured anew, in rounds, as ``choices.py`` does.
 
 Prints the wall times, reports included; of the sweeps, the median error of throughput and of p99
 latency, and the part of the plugin's time that was not spent under load; of the searches, how much
@@ -11,7 +12,6 @@ of the best throughput of the reference their choices reach. Exits 1 beyond a li
 """
 
 import argparse
-import json
 import re
 import statistics
 import sys
@@ -21,7 +21,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_analyzer import Profile, install, profile, timed
+from choices import (
+    BOUNDS,
+    MODELS,
+    Found,
+    Level,
+    as_good,
+    run_plugin,
+    scores,
+    search,
+    serving,
+)
+from model_analyzer import Profile, install, profile
 
 from pytest_triton_perf.domain.estimates import estimate
 from pytest_triton_perf.domain.levels import Load
@@ -43,15 +54,7 @@ OVERHEAD = 0.20
 SEARCH_OF_BRUTE, SEARCH_OF_QUICK = 20.0, 6.0
 """How many times faster than Model Analyzer's searches the plugin's is to be."""
 
-AS_GOOD = 0.98
-"""The least that a search may choose, of the best throughput."""
-
-MODELS = Path(__file__).parents[1] / "examples" / "search" / "model_repository"
 MODEL = "sleeper"
-BOUNDS = {"concurrency": 32, "model_batch_size": 16, "instance_count": 3}
-
-Level = tuple[str, int]
-"""Model Analyzer's name of a configuration, concurrency."""
 
 Figures = dict[Level, tuple[float, float]]
 """Throughput in infer/s and p99 latency in ms."""
@@ -101,18 +104,6 @@ def figures_of(found: Profile) -> Figures:
     }
 
 
-def run_plugin(folder: Path, tests: str) -> tuple[float, dict[str, Any]]:
-    """Wall time of the plugin on some tests, and its results."""
-    folder.mkdir(exist_ok=True)
-    (folder / "test_grid.py").write_text(f"import pytest\n\n{tests}\n")
-    (folder / "pytest.ini").write_text("[pytest]\n")
-    command = [sys.executable, "-m", "pytest", "-q", "--triton-perf", "-p", "no:cacheprovider"]
-    options = [f"--triton-model-repository={MODELS}", "--triton-gpus=none"]
-    took = timed([*command, *options], folder)
-    results = json.loads((folder / "triton-perf-results" / "results.json").read_text("utf-8"))
-    return took, results
-
-
 def sweep(folder: Path, grid: Mapping[str, Configuration]) -> tuple[float, float, Figures]:
     """The plugin's wall time for the grid, its seconds under load, and its figures."""
     tests = [
@@ -120,7 +111,7 @@ def sweep(folder: Path, grid: Mapping[str, Configuration]) -> tuple[float, float
         f"variants=[{configuration.overrides!r}])\ndef test_{name}(triton_sweep): pass"
         for name, configuration in grid.items()
     ]
-    took, results = run_plugin(folder, "\n\n".join(tests))
+    took, results = run_plugin(folder, MODELS[MODEL], "\n\n".join(tests))
     levels = results["measurements"]
     figures = {
         (re.findall(r"::test_(\w+)", level["test"])[0], level["concurrency"]): (
@@ -132,25 +123,6 @@ def sweep(folder: Path, grid: Mapping[str, Configuration]) -> tuple[float, float
     return took, sum(level["wall_s"] for level in levels), figures
 
 
-def search(folder: Path, grid: Mapping[str, Configuration], seed: int) -> tuple[float, int, Level]:
-    """The wall time of the plugin's search, how many levels it measured, and its choice."""
-    bounds = ", ".join(f"max_{name}={bound}" for name, bound in BOUNDS.items())
-    took, results = run_plugin(
-        folder,
-        f"@pytest.mark.perf_sweep(model={MODEL!r}, variants='search', concurrency='auto')\n"
-        f"@pytest.mark.perf_search({bounds}, seed={seed})\n"
-        "def test_search(triton_sweep): pass",
-    )
-    (found,) = results["searches"]
-    best = found["candidates"][0]
-    overrides = next(
-        level["overrides"]
-        for level in results["measurements"]
-        if level["variant"] == best["variant"]
-    )
-    return took, found["levels"], (named(grid, overrides), best["load"]["concurrency"])
-
-
 def named(grid: Mapping[str, Configuration], overrides: Mapping[str, Any]) -> str:
     """The name of a configuration of the grid."""
     return next(name for name, known in grid.items() if known.overrides == overrides)
@@ -159,10 +131,10 @@ def named(grid: Mapping[str, Configuration], overrides: Mapping[str, Any]) -> st
 def reference(grid: Mapping[str, Configuration], seconds: float) -> Figures:
     """Every level under ``seconds`` of load, by the plugin's own parts."""
     generator = PerfAnalyzer(LocalRunner(find_perf_analyzer(None)))
-    config = read_config(MODELS / MODEL)
+    config = read_config(MODELS[MODEL] / MODEL)
     assert config is not None
     figures: Figures = {}
-    server = LocalLauncher(find_server(), gpus="none").start(ServerSpec(repository=MODELS))
+    server = LocalLauncher(find_server(), gpus="none").start(ServerSpec(repository=MODELS[MODEL]))
     try:
         for name, configuration in grid.items():
             changed = apply_overrides(MODEL, config, configuration.overrides)
@@ -202,22 +174,23 @@ def main() -> int:
         "--reference-seconds", type=float, default=30.0, help="load of each level's reference"
     )
     parser.add_argument("--seeds", type=int, default=10, help="searches of the plugin")
+    parser.add_argument("--rounds", type=int, default=12, help="of fresh load for the choices")
     args = parser.parse_args()
     bounds = {f"run_config_search_max_{name}": bound for name, bound in BOUNDS.items()}
     with tempfile.TemporaryDirectory(prefix="peer-") as folder_name:
         folder = Path(folder_name)
-        environment = install(folder)
+        python = install(folder)
         brute, quick = (
-            profile(folder / mode, MODELS, environment, run_config_search_mode=mode, **bounds)
+            profile(folder / mode, MODELS[MODEL], python, run_config_search_mode=mode, **bounds)
             for mode in ("brute", "quick")
         )
         grid = grid_of(brute)
         took, loaded, figures = sweep(folder / "sweep", grid)
-        searches = [search(folder / f"search-{seed}", grid, seed) for seed in range(args.seeds)]
+        searches = [search(folder / f"search-{seed}", MODEL, seed) for seed in range(args.seeds)]
     truth = reference(grid, args.reference_seconds)
     kept = [
         _tell_sweeps(brute, took, loaded, figures, truth, args.reference_seconds),
-        _tell_searches(brute, quick, searches, grid, truth),
+        _tell_searches(brute, quick, searches, grid, truth, args.rounds),
     ]
     return int(not all(kept))
 
@@ -249,26 +222,32 @@ def _tell_sweeps(
 def _tell_searches(
     brute: Profile,
     quick: Profile,
-    searches: Sequence[tuple[float, int, Level]],
+    searches: Sequence[Found],
     grid: Mapping[str, Configuration],
     truth: Figures,
+    rounds: int,
 ) -> bool:
-    top = max(throughput for throughput, _ in truth.values())
-    chosen = max(quick.rows, key=lambda row: float(row["Throughput (infer/sec)"]))
-    level = (named(grid, overrides_of(chosen)), int(chosen["Concurrency"]))
-    print(f"\n{'':<24}{'wall time':>11}{'levels':>8}{'of the best throughput':>24}")
-    rows = [("Model Analyzer, quick", quick.seconds, len(quick.rows), level)]
-    rows += [(f"plugin, seed {seed}", *found) for seed, found in enumerate(searches)]
-    for tool, wall, levels, choice in rows:
-        print(f"{tool:<24}{wall:>9.1f} s{levels:>8}{truth[choice][0] / top:>24.1%}")
-    wall = statistics.median(took for took, _, _ in searches)
+    best = max(quick.rows, key=lambda row: float(row["Throughput (infer/sec)"]))
+    theirs: Level = (named(grid, overrides_of(best)), int(best["Concurrency"]))
+    ours: list[Level] = [(named(grid, found.overrides), found.concurrency) for found in searches]
+    overrides = {name: configuration.overrides for name, configuration in grid.items()}
+    reference = {level: throughput for level, (throughput, _) in truth.items()}
+    with serving(MODEL, overrides) as meter:
+        scored = scores(meter, reference, [theirs, *ours], rounds=rounds, seconds=1.5)
+    print(f"\n{'':<24}{'wall time':>11}{'levels':>8}  of the best throughput")
+    rows = [("Model Analyzer, quick", quick.seconds, len(quick.rows), scored[theirs])]
+    rows += [
+        (f"plugin, seed {seed}", found.seconds, found.levels, scored[level])
+        for seed, (found, level) in enumerate(zip(searches, ours, strict=True))
+    ]
+    for tool, wall, levels, score in rows:
+        print(f"{tool:<24}{wall:>9.1f} s{levels:>8}  {score}")
+    wall = statistics.median(found.seconds for found in searches)
     of_brute, of_quick = brute.seconds / wall, quick.seconds / wall
-    good = sum(truth[choice][0] >= AS_GOOD * top for _, _, choice in searches)
     print(f"the plugin is {of_brute:.1f} times as fast as brute (limit {SEARCH_OF_BRUTE:g})")
     print(f"and {of_quick:.1f} times as fast as quick (limit {SEARCH_OF_QUICK:g}), in the median")
-    print(f"{good} of {len(searches)} choices have {AS_GOOD:.0%} of the best throughput")
-    enough = 0.9 * len(searches)
-    return of_brute >= SEARCH_OF_BRUTE and of_quick >= SEARCH_OF_QUICK and good >= enough
+    good = as_good([scored[level] for level in ours])
+    return of_brute >= SEARCH_OF_BRUTE and of_quick >= SEARCH_OF_QUICK and good
 
 
 if __name__ == "__main__":
