@@ -76,9 +76,13 @@ class Race:
         self._left = [spot for spot in self._left if spot.candidate != candidate]
 
     def _round(self) -> list[Spot]:
-        """The levels of the next round; none where there is one candidate, or would be too many."""
+        """The levels of the next round; none where there is one candidate, or would be too many.
+
+        The first round may have as many as it needs.
+        """
         levels = [spot for candidate in self._field for spot in self._levels[candidate]]
-        if len(self._field) < 2 or len(levels) > self._levels_left:
+        too_many = len(levels) > self._levels_left and bool(self._rounds)
+        if len(self._field) < 2 or too_many:
             self._field, levels = [], []
         self._levels_left -= len(levels)
         return levels

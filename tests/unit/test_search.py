@@ -122,14 +122,17 @@ def test_visits_that_differ_make_the_finals_longer_and_then_they_end():
     assert engine.found.ranking()[0] == Spot(1, 0)
 
 
-def test_of_loads_that_are_as_good_both_are_raced():
-    grid = Grid(candidates=[(0.0,), (1.0,)], loads=[(0.0,), (1.0,), (2.0,)])
+def test_of_loads_that_are_as_good_both_are_raced_however_many_that_are():
+    grid = Grid(candidates=[(float(i),) for i in range(7)], loads=[(0.0,), (1.0,), (2.0,)])
     engine = Search(grid, mode="brute", seed=0)
-    for candidate, load in itertools.product(range(2), range(3)):
+    for candidate, load in itertools.product(range(7), range(3)):
         engine.tell(Spot(candidate, load), outcome([0.5, 0.995, 1.0][load], error=0.03))
     engine.finish()
-    first = [engine.ask() for _ in range(4)]
-    assert first == [Spot(0, 2), Spot(0, 1), Spot(1, 2), Spot(1, 1)]
+    first = []
+    while (spot := engine.ask()) is not None:
+        first.append(spot)
+        engine.tell(spot, outcome(1.0, error=0.03))
+    assert first == [Spot(candidate, load) for candidate in range(6) for load in (2, 1)]
 
 
 def test_a_candidate_that_is_lost_in_the_finals_cannot_win():
