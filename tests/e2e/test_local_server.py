@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from support import await_listener
 
 from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.errors import ServerError, UsageError
@@ -155,16 +156,12 @@ def infer(server, model):
     return (server.client.infer(model, [tensor]).as_numpy("Y") / x[0, 1])[0].tolist()
 
 
-def listening(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 def test_a_started_server_answers_and_serves_nothing_yet(shared):
     assert shared.alive()
     assert shared.version.count(".") == 2
     assert shared.client.is_server_ready()
-    assert all(listening(int(url.split(":")[1])) for url in (shared.http_url, shared.metrics_url))
+    for url in (shared.http_url, shared.metrics_url):
+        await_listener(url)
     assert "Started GRPCInferenceService at " + shared.grpc_url in shared.logs()
     assert shared._shm_prefix in " ".join(psutil.Process(shared.pid).cmdline())
 
