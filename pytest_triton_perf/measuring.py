@@ -25,8 +25,8 @@ _SEGMENTS_PER_LOOK = 4
 differ, and the interval would have to allow for that."""
 
 _GROWTH = 1.5
-"""How many times as much load a level has had at each look after the floor. With doublings, what
-is clear soon after a look would wait for twice the load; with many more looks, each must be surer."""
+"""How many times as much load a level has had at each look after the floor. With doublings,
+what is clear soon after a look would wait for twice the load; of many more, each must be surer."""
 
 _STARTUP_S = 0.5
 """Start and end of a load generator, generously."""
