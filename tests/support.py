@@ -1,7 +1,6 @@
 """What test modules of all kinds share."""
 
 import os
-import socket
 import time
 from collections.abc import Callable
 from typing import NoReturn
@@ -25,14 +24,3 @@ def wait_for(condition: Callable[[], object], within: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
-
-
-def await_listener(address: str) -> None:
-    """Return when somebody listens at ``host:port``: Triton opens its last port once ready."""
-    host, _, port = address.rpartition(":")
-
-    def listening() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex((host, int(port))) == 0
-
-    wait_for(listening)

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from support import await_listener
 
 from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.errors import ServerError, UsageError
@@ -156,12 +155,16 @@ def infer(server, model):
     return (server.client.infer(model, [tensor]).as_numpy("Y") / x[0, 1])[0].tolist()
 
 
+def listening(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_a_started_server_answers_and_serves_nothing_yet(shared):
     assert shared.alive()
     assert shared.version.count(".") == 2
     assert shared.client.is_server_ready()
-    for url in (shared.http_url, shared.metrics_url):
-        await_listener(url)
+    assert all(listening(int(url.split(":")[1])) for url in (shared.http_url, shared.metrics_url))
     assert "Started GRPCInferenceService at " + shared.grpc_url in shared.logs()
     assert shared._shm_prefix in " ".join(psutil.Process(shared.pid).cmdline())
 
@@ -398,12 +401,14 @@ def test_a_chosen_port_that_is_taken_meanwhile_is_chosen_anew(own, monkeypatch):
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
-        http_taken, grpc_taken = (
-            replace(free(()), **{name: busy.getsockname()[1]}) for name in ("http", "grpc")
+        http_taken, grpc_taken, metrics_taken = (
+            replace(free(()), **{name: busy.getsockname()[1]})
+            for name in ("http", "grpc", "metrics")
         )
-        choices = [http_taken, grpc_taken, free(())]
         monkeypatch.setattr(Ports, "choose", lambda args: choices.pop(0))
-        assert own().alive()
+        for choices in ([metrics_taken, free(())], [http_taken, grpc_taken, free(())]):
+            assert own().alive()
+            assert not choices
         choices = [http_taken, grpc_taken, http_taken]
         with pytest.raises(ServerError, match=r"HTTP service: .* already in use"):
             own()

@@ -14,7 +14,6 @@ import time
 
 import pytest
 from metrics_server import A, B, metrics_text, serving
-from support import await_listener
 
 from pytest_triton_perf.domain.variants import Variant, default_name
 from pytest_triton_perf.errors import ServerError
@@ -527,7 +526,6 @@ def test_tritons_own_metrics_are_the_source_of_gpu_figures(project, running):
 
 def test_a_real_triton_without_a_gpu_supplies_no_gpu_figures(project, running):
     there = running()
-    await_listener(there.metrics_url)  # Triton opens it last.
     endpoint = MetricsEndpoint.at(there.metrics_url)
     first = endpoint.ask(2)
     assert first.gpus == {}
