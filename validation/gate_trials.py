@@ -8,7 +8,7 @@ the gate, the same segments are judged by a fixed threshold on the means, as pyt
 
 Hundreds of decisions take hours. ``--record`` appends each to a file, one JSON object a line, and
 the rows are then of all that the file has: ``validation/gate_trials.jsonl`` is what docs/gate.md
-shows. A trial's seed is its number in the file, so that none is a repetition.
+shows. Seeds go on where those in the file end, so that no trial is a repetition.
 """
 
 import argparse
@@ -306,6 +306,11 @@ def read(record: Path | None) -> list[Trial]:
     return [Trial(**json.loads(line)) for line in record.read_text().splitlines()]
 
 
+def next_seed(trials: Sequence[Trial]) -> int:
+    """The first seed that none of them had, nor one that was lost with its session."""
+    return 1 + max((each.seed for each in trials), default=-1)
+
+
 def decide(name: str, seeds: Sequence[int], args: argparse.Namespace) -> Iterator[Trial]:
     """Trials of a scenario, as they come, until the time is up."""
     gate = Gate(
@@ -341,7 +346,8 @@ def main() -> None:
     for name in args.scenarios:
         trials = [each for each in read(args.record) if each.scenario == name]
         if args.trials:
-            for each in decide(name, range(len(trials), len(trials) + args.trials), args):
+            first = next_seed(trials)
+            for each in decide(name, range(first, first + args.trials), args):
                 trials.append(each)
                 if args.record is not None:
                     with args.record.open("a") as file:
