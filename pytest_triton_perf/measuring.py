@@ -24,6 +24,10 @@ _SEGMENTS_PER_LOOK = 4
 """How many segments a level gets between two looks: a few long ones would not show how much they
 differ, and the interval would have to allow for that."""
 
+_GROWTH = 1.5
+"""How many times as much load a level has had at each look after the floor. With doublings,
+what is clear soon after a look would wait for twice the load; of many more, each must be surer."""
+
 _STARTUP_S = 0.5
 """Start and end of a load generator, generously."""
 
@@ -45,13 +49,13 @@ class Rules:
     @property
     def looks(self) -> int:
         """How often the requests of a level may be looked at: as often as the time allows."""
-        return 2 + max(0, math.ceil(math.log2(self.max_seconds / self.floor_seconds)))
+        return 2 + max(0, math.ceil(math.log(self.max_seconds / self.floor_seconds, _GROWTH)))
 
     def loaded_s(self, look: int) -> float:
-        """Load that a level has had at a look (1, 2, …): a little, the floor, then doublings."""
+        """Load that a level has had at a look (1, 2, …): a little, the floor, then ever more."""
         if look == 1:
             return self.first_seconds
-        return max(self.first_seconds, self.floor_seconds) * 2.0 ** (look - 2)
+        return max(self.first_seconds, self.floor_seconds) * _GROWTH ** (look - 2)
 
 
 @dataclass(kw_only=True)

@@ -5,10 +5,17 @@ equal slower5``). A trial is one decision: a server of its own, two arms, quads 
 stops; half a minute. ``--trials`` says how many, ``--minutes`` when to stop at the latest. Beside
 the gate, the same segments are judged by a fixed threshold on the means, as pytest-benchmark's
 ``--benchmark-compare-fail=mean:5%`` does, and by a t-test on all requests.
+
+Hundreds of decisions take hours. ``--record`` appends each to a file, one JSON object a line, and
+the rows are then of all that the file has: ``validation/gate_trials.jsonl`` is what docs/gate.md
+shows. Seeds go on where those in the file end, so that no trial is a repetition.
 """
 
 import argparse
 import contextlib
+import datetime
+import json
+import multiprocessing
 import random
 import statistics
 import subprocess
@@ -17,7 +24,8 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +33,7 @@ import numpy as np
 from scipy.stats import ttest_ind
 
 from pytest_triton_perf.collection import PerfTest
-from pytest_triton_perf.domain.comparisons import Comparison, Gate
+from pytest_triton_perf.domain.comparisons import Gate
 from pytest_triton_perf.domain.levels import Load
 from pytest_triton_perf.domain.metrics import find_metric
 from pytest_triton_perf.domain.segments import Numbers
@@ -178,18 +186,24 @@ class Silent:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One decision: the gate's, and what others say of its segments."""
+    """One decision: the gate's, and what others say of its segments; times in seconds."""
 
-    found: Comparison
+    scenario: str
+    seed: int
+    utc: str
+    status: str
+    quads: int
+    change_pct: float | None
+    mde_pct: float | None
     seconds: float
     reload_share: float
     over_threshold: bool
     t_test: bool
 
 
-def trial(scenario: Scenario, seed: int, gate: Gate) -> Trial:
+def trial(name: str, seed: int, gate: Gate) -> Trial:
     """Decide once."""
-    recorded = Recorded()
+    scenario, recorded = SCENARIOS[name], Recorded()
     with tempfile.TemporaryDirectory(prefix="gate-trial-") as folder:
         spec = scenario.write(Path(folder))
         server = LocalLauncher(find_server(None), gpus="none").start(spec)
@@ -214,7 +228,13 @@ def trial(scenario: Scenario, seed: int, gate: Gate) -> Trial:
     (found,) = [comparison for comparison in run.comparisons() if comparison.gated]
     base, head = (np.concatenate(recorded.latencies_s[arm]) for arm in ("base", "head"))
     return Trial(
-        found=found,
+        scenario=name,
+        seed=seed,
+        utc=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        status=found.status,
+        quads=found.quads,
+        change_pct=found.change_pct,
+        mde_pct=found.mde_pct,
         seconds=seconds,
         reload_share=recorded.reloads_s / seconds,
         over_threshold=bool(head.mean() > THRESHOLD * base.mean()),
@@ -254,15 +274,15 @@ def neighbour(seed: int, *, wanted: bool) -> Iterator[None]:
 def row(name: str, trials: Sequence[Trial]) -> str:
     """A row of the table."""
     count = len(trials)
-    outcomes: Mapping[str, int] = Counter(each.found.status for each in trials)
-    seen = [each.found.mde_pct for each in trials if each.found.mde_pct is not None]
-    changes = [each.found.change_pct for each in trials if each.found.change_pct is not None]
+    outcomes: Mapping[str, int] = Counter(each.status for each in trials)
+    seen = [each.mde_pct for each in trials if each.mde_pct is not None]
+    changes = [each.change_pct for each in trials if each.change_pct is not None]
     cells = [
         name,
         str(count),
         *(str(outcomes.get(status, 0)) for status in ("regressed", "unchanged", "improved")),
         str(count - sum(outcomes.get(s, 0) for s in ("regressed", "unchanged", "improved"))),
-        f"{statistics.median(each.found.quads for each in trials):g}",
+        f"{statistics.median(each.quads for each in trials):g}",
         f"{statistics.median(each.seconds for each in trials):.0f} s",
         f"{statistics.median(each.reload_share for each in trials):.0%}",
         f"{statistics.median(changes):+.1f}%" if changes else "-",
@@ -279,27 +299,59 @@ HEADER = (
 )
 
 
+def read(record: Path | None) -> list[Trial]:
+    """The trials that a file has."""
+    if record is None or not record.exists():
+        return []
+    return [Trial(**json.loads(line)) for line in record.read_text().splitlines()]
+
+
+def next_seed(trials: Sequence[Trial]) -> int:
+    """The first seed that none of them had, nor one that was lost with its session."""
+    return 1 + max((each.seed for each in trials), default=-1)
+
+
+def decide(name: str, seeds: Sequence[int], args: argparse.Namespace) -> Iterator[Trial]:
+    """Trials of a scenario, as they come, until the time is up."""
+    gate = Gate(
+        metric=find_metric("throughput"), max_slowdown_pct=args.max_slowdown_pct, loads=(LOAD,)
+    )
+    deadline = time.monotonic() + 60 * args.minutes
+    with (
+        neighbour(seeds[0], wanted=SCENARIOS[name].neighbour),
+        ProcessPoolExecutor(args.jobs, mp_context=multiprocessing.get_context("spawn")) as pool,
+    ):
+        waiting = list(seeds)
+        running = {pool.submit(trial, name, seed, gate) for seed in waiting[: args.jobs]}
+        del waiting[: args.jobs]
+        while running:
+            done = next(as_completed(running))
+            running.remove(done)
+            yield done.result()
+            if waiting and time.monotonic() < deadline:
+                running.add(pool.submit(trial, name, waiting.pop(0), gate))
+
+
 def main() -> None:
     """Run the trials that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scenarios", nargs="*", default=["equal", "slower5"], help="which")
-    parser.add_argument("--trials", type=int, default=10)
-    parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--trials", type=int, default=10, help="0 prints the rows of --record")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="for each scenario")
+    parser.add_argument("--jobs", type=int, default=1, help="trials that are made at once")
     parser.add_argument("--max-slowdown-pct", type=float, default=5.0)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--record", type=Path, help="file to append to")
     args = parser.parse_args()
-    metric = find_metric("throughput")
-    gate = Gate(metric=metric, max_slowdown_pct=args.max_slowdown_pct, loads=(LOAD,))
-    deadline = time.monotonic() + 60 * args.minutes
     print(HEADER, f"|{' --- |' * 13}", sep="\n", flush=True)
     for name in args.scenarios:
-        trials: list[Trial] = []
-        scenario = SCENARIOS[name]
-        with neighbour(args.seed, wanted=scenario.neighbour):
-            for number in range(args.trials):
-                if time.monotonic() > deadline:
-                    break
-                trials.append(trial(scenario, args.seed + number, gate))
+        trials = [each for each in read(args.record) if each.scenario == name]
+        if args.trials:
+            first = next_seed(trials)
+            for each in decide(name, range(first, first + args.trials), args):
+                trials.append(each)
+                if args.record is not None:
+                    with args.record.open("a") as file:
+                        file.write(f"{json.dumps(asdict(each))}\n")
         if trials:
             print(row(name, trials), flush=True)
 

@@ -30,7 +30,7 @@ from validation.simulated import Verdict, share, table_cost
 METRICS = ("p50_latency_ms", "p99_latency_ms", "throughput")
 
 RULES = Rules(max_seconds=30)
-"""Six looks, at 0.4 to 32 s of load."""
+"""Nine looks, at 0.4 to 34 s of load."""
 
 
 def figures(segments: Sequence[Segment]) -> Mapping[str, Estimate]:
@@ -199,7 +199,7 @@ def _side(share: float) -> str:
 
 
 def _limit_table(recorded: Mapping[str, Sequence[Block]], levels: int) -> None:
-    print(f"\nVerdicts at the exact limit ({levels} replayed levels a row, up to 32 s of load)\n")
+    print(f"\nVerdicts at the exact limit ({levels} replayed levels a row, up to 34 s of load)\n")
     print("| service | budget | passed | failed | undecided |")
     print("| --- | --- | --- | --- | --- |")
     for name, blocks in recorded.items():

@@ -1,6 +1,6 @@
 """Whether one level keeps one budget: decided while it is measured, as soon as it is sure.
 
-A level is looked at after each doubling of its load, at most ``LOOKS`` times. Each look may
+A level is looked at again and again as its load grows, ``looks`` times at most. Each look may
 be wrong with probability ``alpha / looks`` a side, so all of them together with ``alpha``,
 however they depend on each other (Bonferroni).
 """

@@ -250,11 +250,13 @@ def _percentile_of_windows(
     """A percentile where only those of whole windows are known.
 
     The estimate is their mean, weighted by requests. The interval is that of the sign test
-    over windows, each of which may favour one side by ``WINDOW_SIDE``; windows with fewer than
-    ``TAIL_EVENTS`` requests beyond the percentile favour one by more, and give none.
+    over windows, each of which may favour one side by ``WINDOW_SIDE``. A window with fewer than
+    ``TAIL_EVENTS`` requests beyond the percentile favours one by more: windows so short that no
+    more were to be expected are left out, and where all are, there is no interval. What a window
+    did hold does not count for that, or the server's slow stretches would be left out.
     """
     known = [
-        (window.percentiles_ms[percentile], window.requests)
+        (window.percentiles_ms[percentile], window.requests, window.seconds)
         for segment in segments
         for window in segment.windows
         if window.percentiles_ms is not None and percentile in window.percentiles_ms
@@ -266,15 +268,18 @@ def _percentile_of_windows(
             "in some windows hardly a request was answered: the percentiles of the others would "
             "hide them"
         )
-    values, requests = np.array(known).T
+    values, requests, seconds = np.array(known).T
+    expected = seconds * requests.sum() / seconds.sum()
+    long_enough = expected * min(percentile, 100 - percentile) / 100 >= TAIL_EVENTS
+    if not long_enough.any():
+        return Estimate(value=float(np.average(values, weights=requests)))
+    values, requests = values[long_enough], requests[long_enough]
     value = float(np.average(values, weights=requests))
-    if requests.min() * min(percentile, 100 - percentile) / 100 < TAIL_EVENTS:
-        return Estimate(value=value)
     ordered = np.sort(values)
-    ranks = np.arange(1, values.size + 1)
-    sure = np.count_nonzero(bdtr(ranks - 1, values.size, 1 - WINDOW_SIDE) <= tail)
+    ranks = np.arange(1, ordered.size + 1)
+    sure = np.count_nonzero(bdtr(ranks - 1, ordered.size, 1 - WINDOW_SIDE) <= tail)
     if not sure:
-        windows = math.ceil(math.log(tail) / math.log(WINDOW_SIDE)) - values.size
+        windows = math.ceil(math.log(tail) / math.log(WINDOW_SIDE)) - ordered.size
         needs = math.ceil(windows * float(requests.mean()))
         return Estimate(value=value, ci=(None, None), needs=needs)
     return Estimate(value=value, ci=(float(ordered[sure - 1]), float(ordered[-sure])))

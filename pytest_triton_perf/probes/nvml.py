@@ -25,6 +25,10 @@ _STATE_LONGEST_S = 0.3
 _LISTING_SHARE = 0.001
 """The part of one CPU core for listing the GPUs' processes."""
 
+_LISTING_LONGEST_S = 2.0
+"""They are listed so often however dear the last time was: the first one imports psutil, which
+would else leave the first half minute without the server's own memory."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GpuInfo:
@@ -116,7 +120,7 @@ class NvmlProbe:
         self._sees_host_pids = _in_initial_pid_namespace()
         self._handles: dict[str, Any] = {}
         self._asked = DearCall(_STATE_SHARE, longest_s=_STATE_LONGEST_S)
-        self._listed = DearCall(_LISTING_SHARE)
+        self._listed = DearCall(_LISTING_SHARE, longest_s=_LISTING_LONGEST_S)
         self._refused: dict[tuple[str, str], str] = {}
         self._open = False
         self._absent = ""

@@ -15,7 +15,7 @@ from pytest_triton_perf.errors import LoadError, ServerError
 from pytest_triton_perf.servers import engine, warden
 from pytest_triton_perf.servers.base import ServerSpec
 from pytest_triton_perf.servers.containers import Container, ContainerPlan, Toolbox
-from pytest_triton_perf.servers.ports import HOST, Ports
+from pytest_triton_perf.servers.ports import HOST, Ports, serves_metrics
 from pytest_triton_perf.servers.python_backend import completion_args
 from pytest_triton_perf.servers.readiness import wait_until_ready
 from pytest_triton_perf.servers.triton import TritonServer
@@ -223,7 +223,13 @@ class DockerServer(TritonServer):
             except LoadError:
                 if self.ended() is None:
                     raise
-        wait_until_ready(self.http_url, seconds=seconds, ended=self.ended, logs=self.logs)
+        wait_until_ready(
+            self.http_url,
+            metrics_url=self.metrics_url if serves_metrics(self._spec.server_args) else None,
+            seconds=seconds,
+            ended=self.ended,
+            logs=self.logs,
+        )
         self._pid = self._find_pid()
         self.version = str(self.client.get_server_metadata().version)
 

@@ -17,7 +17,7 @@ from pytest_triton_perf.errors import ServerError
 from pytest_triton_perf.servers import warden
 from pytest_triton_perf.servers.base import ServerSpec
 from pytest_triton_perf.servers.embedded import ServerBinary, python_of_models
-from pytest_triton_perf.servers.ports import HOST, Ports
+from pytest_triton_perf.servers.ports import HOST, Ports, serves_metrics
 from pytest_triton_perf.servers.python_backend import completion_args
 from pytest_triton_perf.servers.readiness import wait_until_ready
 from pytest_triton_perf.servers.triton import TritonServer
@@ -158,7 +158,13 @@ class LocalServer(TritonServer):
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
-        wait_until_ready(self.http_url, seconds=seconds, ended=self.ended, logs=self.logs)
+        wait_until_ready(
+            self.http_url,
+            metrics_url=self.metrics_url if serves_metrics(self._server_args) else None,
+            seconds=seconds,
+            ended=self.ended,
+            logs=self.logs,
+        )
         self.version = str(self.client.get_server_metadata().version)
 
     @property

@@ -36,6 +36,12 @@ class Ports:
             )
 
 
+def serves_metrics(server_args: Sequence[str]) -> bool:
+    """Whether metrics are at the port chosen for them: they are, unless the user has a say."""
+    options = ("--allow-metrics", "--metrics-address")
+    return not any(arg.partition("=")[0] in options for arg in server_args)
+
+
 def _port_from(option: str, server_args: Sequence[str]) -> int | None:
     """The port that the user's arguments give with ``option``, checked to be free."""
     given = None

@@ -13,21 +13,27 @@ _POLL_S = 0.05
 def wait_until_ready(
     http_url: str,
     *,
+    metrics_url: str | None,
     seconds: float,
     ended: Callable[[], str | None],
     logs: Callable[[], str],
 ) -> None:
-    """Return when the Triton at ``http_url`` (``host:port``) says that it is ready.
+    """Return when the Triton at ``http_url`` (``host:port``) is ready and serves its metrics.
 
-    ``ended`` says in words how the server ended (``"exited with code 1"``), ``None`` while it
-    runs; a server that ended is not waited for.
+    It opens ``metrics_url`` last, a moment after it said that it is ready, and ends where that
+    port is taken; ``None`` where no metrics are to be waited for. ``ended`` says in words how the
+    server ended (``"exited with code 1"``), ``None`` while it runs; a server that ended is not
+    waited for.
 
     Raises:
         ServerError: it ended, or ``seconds`` have passed; with its last log lines.
     """
     deadline = time.monotonic() + seconds
-    state = "did not answer"
-    while True:
+    waited_for = [f"{http_url}/v2/health/ready"]
+    if metrics_url is not None:
+        waited_for.append(f"{metrics_url}/metrics")
+    state = silent = "did not answer"
+    while waited_for:
         if how := ended():
             raise ServerError(
                 f"tritonserver {how} before it was ready. Its last words:\n"
@@ -36,17 +42,19 @@ def wait_until_ready(
                 "from server_args of the marker"
             )
         try:
-            status = _health(http_url)
+            status = _status(waited_for[0])
         except OSError:
             pass
         else:
             if status == http.HTTPStatus.OK:
-                return
+                del waited_for[0]
+                state = silent
+                continue
             state = f"answered with HTTP status {status}"
         if time.monotonic() >= deadline:
             raise ServerError(
-                f"tritonserver was not ready within {seconds:g} s: http://{http_url}"
-                f"/v2/health/ready {state}. Its last words:\n{last_words(logs())}\n"
+                f"tritonserver was not ready within {seconds:g} s: http://{waited_for[0]} {state}. "
+                f"Its last words:\n{last_words(logs())}\n"
                 "Hint: is the machine overloaded, or HTTP switched off by an extra server argument?"
             )
         time.sleep(_POLL_S)
@@ -65,10 +73,12 @@ def last_words(log: str) -> str:
     return tail("\n".join(told) or "(nothing)")
 
 
-def _health(http_url: str) -> int:
-    connection = http.client.HTTPConnection(http_url, timeout=2)
+def _status(address: str) -> int:
+    """The HTTP status of ``host:port/path``."""
+    host, _, path = address.partition("/")
+    connection = http.client.HTTPConnection(host, timeout=2)
     try:
-        connection.request("GET", "/v2/health/ready")
+        connection.request("GET", f"/{path}")
         return connection.getresponse().status
     except http.client.HTTPException as error:
         raise OSError(str(error)) from error

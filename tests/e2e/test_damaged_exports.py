@@ -75,7 +75,9 @@ def test_an_export_that_cannot_be_used_leaves_perf_analyzers_own_figures(project
     assert note.startswith("requests were not recorded one by one: perf_analyzer's export cannot ")
     assert why in note
     assert level["throughput"]["value"] > 1
-    assert level["latency_ms"]["p99"]["ci"] == [None, None]
+    assert level["latency_ms"]["p99"]["value"] > 0
+    # Three windows bound no percentile; for p99 they may be too short as well.
+    assert level["latency_ms"]["p50"]["ci"] == [None, None]
     assert verdict["status"] == "inconclusive"
 
 

@@ -401,12 +401,14 @@ def test_a_chosen_port_that_is_taken_meanwhile_is_chosen_anew(own, monkeypatch):
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
-        http_taken, grpc_taken = (
-            replace(free(()), **{name: busy.getsockname()[1]}) for name in ("http", "grpc")
+        http_taken, grpc_taken, metrics_taken = (
+            replace(free(()), **{name: busy.getsockname()[1]})
+            for name in ("http", "grpc", "metrics")
         )
-        choices = [http_taken, grpc_taken, free(())]
         monkeypatch.setattr(Ports, "choose", lambda args: choices.pop(0))
-        assert own().alive()
+        for choices in ([metrics_taken, free(())], [http_taken, grpc_taken, free(())]):
+            assert own().alive()
+            assert not choices
         choices = [http_taken, grpc_taken, http_taken]
         with pytest.raises(ServerError, match=r"HTTP service: .* already in use"):
             own()

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -224,6 +225,21 @@ def test_percentiles_of_windows_have_the_interval_of_the_sign_test():
     assert estimate(many, (99,)).values["p99_latency_ms"] == Estimate(value=13.5, ci=(9.0, 18.0))
     thin = [windows(1.0, requests=999, p99=9.0 + i) for i in range(10)]
     assert estimate(thin, (99,)).values["p99_latency_ms"] == Estimate(value=13.5)
+
+
+def test_short_windows_do_not_hide_what_long_ones_tell():
+    many = [windows(1.0, requests=1200, p99=9.0 + i) for i in range(10)]
+    first = windows(1.0, requests=360, p99=2.0)
+    short = replace(first, windows=tuple(replace(w, seconds=0.3) for w in first.windows))
+    found = estimate([short, *many], (99,)).values["p99_latency_ms"]
+    assert found == Estimate(value=13.5, ci=(9.0, 18.0))
+
+
+def test_a_window_is_not_left_out_for_how_slow_the_server_was():
+    quick = [windows(1.0, requests=1200, p99=9.0) for _ in range(9)]
+    slow = windows(1.0, requests=200, p99=90.0)
+    found = estimate([*quick, slow], (99,)).values["p99_latency_ms"]
+    assert found.ci == (9.0, 90.0)
 
 
 @pytest.mark.parametrize("seed", range(20))

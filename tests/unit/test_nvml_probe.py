@@ -185,6 +185,23 @@ DEVICE_NOTE = (
 )
 
 
+def test_the_servers_own_memory_is_read_again_soon_after_the_first_time(
+    library: Path, tmp_path: Path
+) -> None:
+    code = """
+probe = NvmlProbe(pid)
+readings, until = [probe.read()], time.monotonic() + 5
+while time.monotonic() < until and len(readings) < 2:
+    time.sleep(0.05)
+    reading = probe.read()
+    readings += [reading] if "process_memory_mb" in reading.gpus["GPU-a"] else []
+show(len(readings))
+"""
+    # Whose pid 1 is takes psutil, and its import is a hundred times as dear as what follows.
+    script = TWO_GPUS + "process 0 1 1000000\n"
+    assert run(library, script, code, tmp_path) == [2]
+
+
 @pytest.mark.parametrize(
     ("more", "why"),
     [
