@@ -203,10 +203,13 @@ def score(rounds: Sequence[Mapping[Level, float]], chosen: Level) -> Score:
 def as_good(scored: Sequence[Score]) -> bool:
     """Whether so many choices are as near to the best as is asked for; tells how many are."""
     good = sum(each.ratio >= AS_GOOD for each in scored)
+    surely = sum(each.low >= AS_GOOD for each in scored)
     short = sum(each.high < AS_GOOD for each in scored)
     print(f"{good} of {len(scored)} choices have {AS_GOOD:.0%} of the best throughput")
     print(
-        f"(by their intervals, {short} surely have less; {ENOUGH:.0%} are to have it)", flush=True
+        f"(by their intervals, {surely} surely have it and {short} surely have not; "
+        f"{ENOUGH:.0%} are to have it)",
+        flush=True,
     )
     return good >= ENOUGH * len(scored)
 
