@@ -1,13 +1,12 @@
 """The base of the paired gate: a model repository by its path, or as it is at a git ref."""
 
-import os
 import re
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
-from pytest_triton_perf.errors import MissingPartError, UsageError
+from pytest_triton_perf.errors import UsageError
+from pytest_triton_perf.git import GitError, git
 
 _OPTION = "--triton-perf-against"
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -63,8 +62,8 @@ class Against:
 
     def _top(self, head: Path) -> str:
         try:
-            return _git(head, "rev-parse", "--show-toplevel")
-        except _GitError as error:
+            return git(head, "rev-parse", "--show-toplevel")
+        except GitError as error:
             raise UsageError(
                 f"{_OPTION}={self._given}: there is no such folder, and the model repository "
                 f"{head} is in no git repository that has refs ({error}); give the path of the "
@@ -73,45 +72,16 @@ class Against:
 
     def _commit(self, top: Path) -> str:
         try:
-            return _git(top, "rev-parse", "--verify", "--quiet", f"{self._given}^{{commit}}")
-        except _GitError:
+            return git(top, "rev-parse", "--verify", "--quiet", f"{self._given}^{{commit}}")
+        except GitError:
             pass
         problem = f"{_OPTION}={self._given}: there is no such folder, and no such ref in {top}"
-        if _git(top, "rev-parse", "--is-shallow-repository") == "true":
+        if git(top, "rev-parse", "--is-shallow-repository") == "true":
             raise UsageError(
                 f"{problem}, which is a shallow clone: fetch the ref with "
                 f"`{_fetch(top, self._given)}`"
             )
         raise UsageError(f"{problem}; `git branch -a` and `git tag` list what there is")
-
-
-class _GitError(Exception):
-    """What git said."""
-
-
-def _git(folder: Path, *args: str, index: Path | None = None) -> str:
-    """What git prints, run in ``folder``; with ``index`` in place of the repository's own."""
-    # Set by git for its hooks: they would lead it to another repository than the folder's.
-    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    if index is not None:
-        env["GIT_INDEX_FILE"] = str(index)
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *args],
-            env=env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-    except FileNotFoundError:
-        raise MissingPartError(
-            f"{_OPTION} takes the base from git, which is not installed: apt-get install -y git"
-        ) from None
-    if done.returncode:
-        raise _GitError(done.stderr.strip() or f"git {args[0]} ended with {done.returncode}")
-    return done.stdout.strip()
 
 
 def _check_out(top: Path, commit: str, folder: Path) -> None:
@@ -121,9 +91,9 @@ def _check_out(top: Path, commit: str, folder: Path) -> None:
     """
     index = folder / "index"
     try:
-        _git(top, "read-tree", commit, index=index)
-        _git(top, "checkout-index", "--all", f"--prefix={folder}/tree/", index=index)
-    except _GitError as error:
+        git(top, "read-tree", commit, index=index)
+        git(top, "checkout-index", "--all", f"--prefix={folder}/tree/", index=index)
+    except GitError as error:
         raise UsageError(
             f"{_OPTION}: git did not give the files of {commit[:12]}: {error}"
         ) from None
@@ -132,7 +102,7 @@ def _check_out(top: Path, commit: str, folder: Path) -> None:
 def _fetch(top: Path, ref: str) -> str:
     """The command that brings a ref into a shallow clone."""
     remote, slash, branch = ref.partition("/")
-    if slash and remote in _git(top, "remote").splitlines():
+    if slash and remote in git(top, "remote").splitlines():
         return f"git fetch --depth=1 {remote} +refs/heads/{branch}:refs/remotes/{remote}/{branch}"
     if any(mark in ref for mark in "~^@"):
         return "git fetch --unshallow"

@@ -36,6 +36,25 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="rebuild the reports of a run")
     report.add_argument("directory", type=Path, metavar="DIR", help="holds a results.json")
     report.set_defaults(run=_report)
+    merge = commands.add_parser("merge", help="one report of the runs of several jobs")
+    merge.add_argument(
+        "directories", type=Path, nargs="+", metavar="DIR", help="each holds a results.json"
+    )
+    merge.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="where the report goes"
+    )
+    merge.set_defaults(run=_merge)
+    compare = commands.add_parser(
+        "compare", help="what changed from one stored run to another, as far as that can be told"
+    )
+    for name in ("base", "head"):
+        compare.add_argument(
+            name,
+            type=Path,
+            metavar="AB"[name == "head"],
+            help="a baseline file, a results.json, or the folder of one",
+        )
+    compare.set_defaults(run=_compare)
     suggest = commands.add_parser(
         "suggest", help="perf_budget lines that a run keeps, with a margin"
     )
@@ -49,6 +68,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     suggest.set_defaults(run=_suggest)
     return parser
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from pytest_triton_perf.baselines import sessions_at
+    from pytest_triton_perf.domain.baselines import compare
+    from pytest_triton_perf.reports.compared import as_text
+
+    history, session = sessions_at(args.base), sessions_at(args.head)[-1]
+    found = compare(history, session)
+    print(as_text(history, session, found))
+    return int(any(comparison.fails for comparison in found))
 
 
 def _doctor(args: argparse.Namespace) -> int:
@@ -92,11 +122,25 @@ def _run_in(directory: Path) -> "Run":
     return from_json(data)
 
 
+def _merge(args: argparse.Namespace) -> int:
+    from pytest_triton_perf.domain.jobs import merge_jobs
+
+    if args.output.resolve() in [directory.resolve() for directory in args.directories]:
+        raise UsageError(f"{args.output} is one of those to be merged; name another with -o")
+    run = merge_jobs({str(directory): _run_in(directory) for directory in args.directories})
+    return _write(run, args.output, with_json=True)
+
+
 def _report(args: argparse.Namespace) -> int:
+    return _write(_run_in(args.directory), args.directory, with_json=False)
+
+
+def _write(run: "Run", directory: Path, *, with_json: bool) -> int:
     from pytest_triton_perf.options import REPORTS
     from pytest_triton_perf.reports import write_reports
 
-    problems = write_reports(_run_in(args.directory), args.directory, set(REPORTS) - {"json"})
+    kinds = set(REPORTS) if with_json else set(REPORTS) - {"json"}
+    problems = write_reports(run, directory, kinds)
     for problem in problems:
         print(f"triton-perf: {problem}", file=sys.stderr)
     return 1 if problems else 0

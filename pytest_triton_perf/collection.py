@@ -35,7 +35,7 @@ class PerfTest:
     """One test item: which variant it measures on which server, and what it must keep.
 
     Where it has a ``search``, ``variant`` is the model as it stands. ``gates`` are what it allows
-    to change from the base, empty where there is none.
+    to change from the base, where there is one, and what a baseline keeps of it.
     """
 
     nodeid: str
@@ -110,7 +110,7 @@ def prepare(
         UsageError: everything that is wrong with any of the items.
         MissingPartError: see :class:`Against`.
     """
-    resolver = _Resolver(settings, can_measure, gated=against is not None)
+    resolver = _Resolver(settings, can_measure)
     problems: dict[str, None] = {}
     for item in items:
         if not isinstance(item, pytest.Function | ModelItem):
@@ -184,12 +184,9 @@ class _Resolver:
         self,
         settings: Settings,
         can_measure: Callable[[Budget], str | None],
-        *,
-        gated: bool,
     ) -> None:
         self._settings = settings
         self._can_measure = can_measure
-        self._gated = gated
         self._names = VariantNames()
         self._configs: dict[tuple[Path, str], Mapping[str, Any] | None] = {}
 
@@ -233,7 +230,7 @@ class _Resolver:
             nodeid=item.nodeid,
             sweep=spec,
             budgets=budgets,
-            gates=gates if self._gated else (),
+            gates=gates,
             variant=variant(overrides),
             server=server,
             search=searched,

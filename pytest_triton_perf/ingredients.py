@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_triton_perf.collection import PerfTest
+from pytest_triton_perf.load.base import Traffic
 from pytest_triton_perf.servers.base import Launcher
 
 _DIGEST = "sha256:"
@@ -64,14 +65,12 @@ class Ingredients:
         if server is None:
             return None
         traffic = test.sweep.traffic
-        requests = asdict(traffic)
-        del requests["percentiles"]  # They are computed from the requests, and change none.
         found = {
             **self._session,
             **server,
             "the model's config": test.variant.config,
             "the server's arguments": test.server.server_args,
-            "the requests": requests,
+            "the requests": _requests(traffic),
         }
         ingredients = {name: _short(value) for name, value in found.items()}
         if isinstance(traffic.input_data, Path):
@@ -120,6 +119,22 @@ def _content(file: Path) -> str:
     except PermissionError:
         return ""
     return _DIGEST + content.hexdigest()
+
+
+def _requests(traffic: Traffic) -> dict[str, Any]:
+    requests = asdict(traffic)
+    del requests["percentiles"]  # They are computed from the requests, and change none.
+    return requests
+
+
+def requests_digest(traffic: Traffic) -> str:
+    """The digest of how requests look, the content of their data included, wherever that lies."""
+    requests = _requests(traffic)
+    if isinstance(traffic.input_data, Path):
+        data = traffic.input_data
+        files = sorted(path for path in (data, *data.rglob("*")) if path.is_file())
+        requests["input_data"] = [[str(f.relative_to(data)), _content(f)] for f in files]
+    return _digest(_text(requests))
 
 
 def difference(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

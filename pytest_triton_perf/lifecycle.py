@@ -9,29 +9,32 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_triton_perf.against import Against
 from pytest_triton_perf.collection import PERF_TEST, PerfTest, image_given, prepare
 from pytest_triton_perf.domain.budgets import Budget
+from pytest_triton_perf.domain.comparisons import Comparison
 from pytest_triton_perf.domain.explain import explain_verdict, title, verdict_text
 from pytest_triton_perf.domain.metrics import METRICS
 from pytest_triton_perf.domain.names import listed
 from pytest_triton_perf.domain.results import Run, from_json, merge, to_json
 from pytest_triton_perf.domain.sweeps import Sweep
-from pytest_triton_perf.domain.verdicts import Verdict
 from pytest_triton_perf.errors import InconclusiveWarning, TritonPerfError, UsageError
 from pytest_triton_perf.fixtures import PERF_SESSION, compose
 from pytest_triton_perf.probes.triton_metrics import ASK_S, EndpointError
 from pytest_triton_perf.progress import Progress
 from pytest_triton_perf.servers.remote import UNSEEN
 from pytest_triton_perf.settings import Settings
+
+if TYPE_CHECKING:
+    from pytest_triton_perf.baselines import Baselines
 
 _LOG_LINES = 10
 """Of the server's log, below a test that failed."""
@@ -51,13 +54,17 @@ class Lifecycle:
             pytest.UsageError: an option has an impossible value.
         """
         try:
-            return cls(config, Settings.from_config(config))
+            settings = Settings.from_config(config)
+            return cls(config, settings, _baselines(config, settings))
         except UsageError as error:
             raise pytest.UsageError(str(error)) from None
 
-    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+    def __init__(
+        self, config: pytest.Config, settings: Settings, baselines: "Baselines | None"
+    ) -> None:
         self._config = config
         self._settings = settings
+        self._baselines = baselines
         self._progress = Progress(config)
         self._started = time.monotonic()
         self._worker_output: dict[str, Any] | None = getattr(config, "workeroutput", None)
@@ -150,7 +157,20 @@ class Lifecycle:
         if session is not None and self._against is not None:
             session.compare(self._tests)
             self._compared = True
+        # JUnit's file is written before the session's end reaches us.
+        runs = self._worker_runs
+        self._record(session.comparisons() if session else [c for r in runs for c in r.comparisons])
         return result
+
+    def _record(self, comparisons: Sequence[Comparison]) -> None:
+        """Give the JUnit file what the gates came to, as ``record_testsuite_property`` does."""
+        from _pytest.junitxml import xml_key
+
+        from pytest_triton_perf.reports.properties import of_comparisons
+
+        if (xml := self._config.stash.get(xml_key, None)) is not None:
+            for name, value in of_comparisons(comparisons):
+                xml.add_global_property(name, value)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
@@ -188,7 +208,9 @@ class Lifecycle:
                 _add_sweep(report, session.sweep(test))
                 self._keep_log(report, session.server_log())
             if call.when == "teardown":
-                report.user_properties.extend(_properties(session.verdicts(test)))
+                from pytest_triton_perf.reports.properties import of_verdicts
+
+                report.user_properties.extend(of_verdicts(session.verdicts(test)))
         return report
 
     def _keep_log(self, report: pytest.TestReport, log: str) -> None:
@@ -237,6 +259,8 @@ class Lifecycle:
                 measured = perf.run(wall_s=wall_s, exit_status=int(exitstatus))
                 runs = [*runs, replace(measured, notes=[*measured.notes, *self._uncompared()])]
             run = merge(runs)
+            if self._baselines is not None and self._worker_output is None:
+                run = self._baselines.judged(run)
             if exitstatus == pytest.ExitCode.OK and any(c.fails for c in run.comparisons):
                 exitstatus = session.exitstatus = pytest.ExitCode.TESTS_FAILED
             run = replace(run, wall_s=wall_s, exit=int(exitstatus))
@@ -262,14 +286,18 @@ class Lifecycle:
         if self._worker_output is not None:
             self._worker_output[_WORKER_RUN] = to_json(run)
         elif run.sweeps or run.verdicts or run.comparisons:
+            from pytest_triton_perf.report_hooks import with_panels, write_others
             from pytest_triton_perf.reports import write_reports
 
-            self._run = run
             self._progress.step("writing reports")
+            output = self._settings.output
+            run, self._problems = with_panels(self._config.hook, run)
+            self._run = run
             try:
-                self._problems = write_reports(run, self._settings.output, self._settings.reports)
+                self._problems += write_reports(run, output, self._settings.reports)
+                self._problems += write_others(self._config.hook, run, output)
             except UsageError as error:  # The verdicts are still told.
-                self._problems = [str(error)]
+                self._problems.append(str(error))
             if "md" in self._settings.reports:
                 from pytest_triton_perf.reports.markdown import append_to_job_summary
 
@@ -278,6 +306,8 @@ class Lifecycle:
                 from pytest_triton_perf.written_configs import write_configs
 
                 self._problems = [*self._problems, *write_configs(run.searches, folder)]
+            if self._baselines is not None:
+                self._problems = [*self._problems, *self._baselines.keep(run)]
 
     def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:
         if self._run is not None:
@@ -285,6 +315,13 @@ class Lifecycle:
 
             output = self._relative(self._settings.output)
             write_summary(terminalreporter, self._run, output, self._problems)
+            if os.environ.get("GITHUB_ACTIONS") == "true":
+                from pytest_triton_perf.reports.annotations import annotations
+
+                home = self._config.rootpath
+                repository = Path(os.environ.get("GITHUB_WORKSPACE", home))
+                for command in annotations(self._run, home, repository):
+                    terminalreporter.write_line(command)
         else:
             for problem in self._problems:
                 terminalreporter.write_line(problem, red=True)
@@ -294,6 +331,14 @@ class Lifecycle:
             session.stop()
         if self._against is not None:
             self._against.close()
+
+
+def _baselines(config: pytest.Config, settings: Settings) -> "Baselines | None":
+    if settings.compare is None and settings.save is None:
+        return None
+    from pytest_triton_perf.baselines import Baselines
+
+    return Baselines(compare=settings.compare, save=settings.save, home=config.rootpath)
 
 
 def _exit_on_sigterm(signum: int, frame: FrameType | None) -> None:
@@ -311,11 +356,3 @@ def _add_sweep(report: pytest.TestReport, sweep: Sweep | None) -> None:
     lines = [f"not measured: {listed(names)} ({why})" for why, names in gaps.items()]
     lines += dict.fromkeys(note for level in sweep for note in level.measurement.notes)
     report.sections.append(("triton-perf sweep", "\n".join([sweep.table(), *lines])))
-
-
-def _properties(verdicts: list[Verdict]) -> list[tuple[str, object]]:
-    """JUnit properties of a test: one per budget."""
-    return [
-        (f"triton_perf {verdict.budget} {verdict.budget.where}", verdict_text(verdict))
-        for verdict in verdicts
-    ]

@@ -18,7 +18,7 @@ MARKERS = (
     "model to be slower than in the base",
 )
 
-REPORTS = ("csv", "plots", "html", "pdf", "md", "json")
+REPORTS = ("csv", "plots", "html", "pdf", "md", "metrics", "json")
 
 CONFIG_SUFFIX = ".triton-perf.yaml"
 
@@ -166,6 +166,19 @@ OPTIONS = (
         "the paired gate: measure the models side by side with those of a git ref, or of another "
         "model repository, and fail where they became slower",
         metavar="REF|PATH",
+        shown_default="none",
+    ),
+    Option(
+        "--triton-perf-compare",
+        "compare with the sessions in this file: what is out of line with them is suspect, which "
+        "the paired gate can settle",
+        metavar="FILE",
+        shown_default="none",
+    ),
+    Option(
+        "--triton-perf-save",
+        "add this session to this file, with which later ones are compared",
+        metavar="FILE",
         shown_default="none",
     ),
     Option(

@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 
-from pytest_triton_perf import options
+from pytest_triton_perf import hookspecs, options
 from pytest_triton_perf.fixtures import model_variant, triton_image, triton_server, triton_sweep
 
 __all__ = ["model_variant", "triton_image", "triton_server", "triton_sweep"]
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.add_hookspecs(hookspecs)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

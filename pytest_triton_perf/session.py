@@ -2,13 +2,13 @@
 
 import contextlib
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_triton_perf.collection import PerfTest
 from pytest_triton_perf.domain.budgets import Budget
-from pytest_triton_perf.domain.comparisons import Comparison, Gate
+from pytest_triton_perf.domain.comparisons import Comparison, Gate, Watched
 from pytest_triton_perf.domain.levels import Load
 from pytest_triton_perf.domain.names import with_image
 from pytest_triton_perf.domain.results import Run
@@ -16,6 +16,7 @@ from pytest_triton_perf.domain.sweeps import Sweep
 from pytest_triton_perf.domain.variants import readable_id
 from pytest_triton_perf.domain.verdicts import Verdict
 from pytest_triton_perf.errors import TritonPerfError
+from pytest_triton_perf.ingredients import requests_digest
 from pytest_triton_perf.journal import Journal
 from pytest_triton_perf.load.base import LoadGenerator
 from pytest_triton_perf.measuring import Rules
@@ -74,6 +75,7 @@ class PerfSession:
         self._current: _Watched | None = None
         self._server_only: dict[str | None, Mapping[str, Any]] = {}
         self._runs: dict[str, SweepRun | SearchRun] = {}
+        self._measured: dict[str, PerfTest] = {}
         self._coin = random.Random(seed)
         self._paired: list[PairedRun] = []
         self._gone: list[Comparison] = []
@@ -109,6 +111,7 @@ class PerfSession:
                 self._progress.clear()
 
         sweeping = self._runs[test.nodeid] = self._new_run(test)
+        self._measured[test.nodeid] = test
         try:
             with self._turn:
                 if isinstance(sweeping, SearchRun):
@@ -180,6 +183,10 @@ class PerfSession:
         levels = self._runs[test.nodeid].sweep.levels
         return gate.loads or (levels[-1].load if levels else test.sweep.loads[-1],)
 
+    def comparisons(self) -> list[Comparison]:
+        """What the paired gate found so far."""
+        return [*self._gone, *(found for run in self._paired for found in run.comparisons())]
+
     def sweep(self, test: PerfTest) -> Sweep | None:
         """What was measured for a test, as far as it got."""
         sweeping = self._runs.get(test.nodeid)
@@ -211,11 +218,31 @@ class PerfSession:
                 for run in self._runs.values()
                 if isinstance(run, SearchRun) and run.result is not None
             ],
-            comparisons=[*self._gone, *(c for run in self._paired for c in run.comparisons())],
+            comparisons=self.comparisons(),
+            watched=list(self._watch_list()),
             wall_s=wall_s,
             exit=exit_status,
             notes=self._journal.notes,
         )
+
+    def _watch_list(self) -> Iterator[Watched]:
+        """What a baseline keeps: the gates of each test, but for those whose model is searched."""
+        for test in self._measured.values():
+            image = test.server.image
+            digest = None if image is None else (self._launcher.identity(image) or {})["the image"]
+            for gate in test.gates if test.search is None else ():
+                for load in self._at(test, gate):
+                    yield Watched(
+                        test=test.nodeid,
+                        name=_sweep_name(test),
+                        model=test.variant.model,
+                        variant=test.variant.name,
+                        image=image,
+                        image_digest=digest,
+                        metric=gate.metric.name,
+                        load=load,
+                        requests=requests_digest(test.sweep.traffic),
+                    )
 
     def begin_stop(self) -> None:
         """Ask the server to end without waiting for it."""

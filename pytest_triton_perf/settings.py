@@ -31,6 +31,7 @@ class Settings:
     ``max_slowdown_pct`` what it must find. A path or an
     image that was not given is ``None``. ``remote`` is the running Triton to use, ``None`` where
     one is to be started; ``metrics`` is its metrics endpoint, ``None`` where that was not given.
+    ``compare`` and ``save`` are baseline files: with which to compare, and to which to add.
     ``resume`` says whether to go on with an interrupted session.
     ``no_server`` is why ``auto`` became ``docker`` although no image was given, empty where it
     did not.
@@ -58,6 +59,8 @@ class Settings:
     against: str | None
     against_home: Path
     max_slowdown_pct: float
+    compare: Path | None
+    save: Path | None
     remote: Remote | None
     metrics: MetricsEndpoint | None
     no_server: str = ""
@@ -95,6 +98,8 @@ class Settings:
             against=_against(read, remote),
             against_home=read.home("triton_perf_against"),
             max_slowdown_pct=_number(read, "triton_perf_max_slowdown_pct"),
+            compare=read.path("triton_perf_compare"),
+            save=read.path("triton_perf_save"),
             remote=remote,
             metrics=_metrics(remote),
         )

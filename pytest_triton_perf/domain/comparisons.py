@@ -11,10 +11,14 @@ from pytest_triton_perf.domain.metrics import Metric, find_metric
 Mode = Literal["detect", "prove"]
 """What passes: all that is not proven to be worse, or only what is proven not to be."""
 
+Source = Literal["gate", "baseline"]
+"""The base of this session, or what was kept of earlier sessions."""
+
 Status = Literal[
     "unchanged",
     "improved",
     "regressed",
+    "suspect",
     "inconclusive",
     "not_comparable",
     "no_baseline",
@@ -41,17 +45,39 @@ class Gate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Watched:
+    """What of a session a later one is compared with: a metric of a test at a load.
+
+    ``test`` is the test's id in this session, and ``name`` what it is called in every one, for
+    the names of variants are counted in each anew. ``requests`` is a digest of how they look, and
+    ``image_digest`` that of the server's image.
+    """
+
+    test: str
+    name: str
+    model: str
+    variant: str
+    image: str | None
+    metric: str
+    load: Load
+    requests: str
+    image_digest: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """How one metric of one test changed from the base to the head.
+    """How one metric of one test changed from the base to the head, or since earlier sessions.
 
     ``test`` is ``None`` for a model that is gone, and ``load`` and ``metric`` are where nothing
     was to be measured. Where ``gated`` is false, the metric was measured beside the one of the
     gate, and fails nothing. ``change_pct`` is that of the metric itself: of a throughput, -5 is
-    worse. ``mde_pct`` is the smallest worsening that such quads find in 95 % of cases.
+    worse. ``mde_pct`` is the smallest worsening that is found in 95 % of cases, by so many
+    ``quads``, or by the ``sessions`` of the baseline that are alike.
     """
 
     model: str
     status: Status
+    source: Source = "gate"
     test: str | None = None
     variant: str = ""
     image: str | None = None
@@ -63,6 +89,7 @@ class Comparison:
     change_pct: float | None = None
     ci_pct: Interval | None = None
     quads: int = 0
+    sessions: int = 0
     mde_pct: float | None = None
     reason: str = ""
 
@@ -106,22 +133,28 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     """A comparison as in ``results.json``."""
     load, ci = comparison.load, comparison.ci_pct
     return {
+        "source": comparison.source,
         "test": comparison.test,
         "model": comparison.model,
         "variant": comparison.variant,
         "image": comparison.image,
         "metric": comparison.metric,
-        "at": {} if load is None else {load.kind: load.value, "batch_size": load.batch_size},
+        "at": {} if load is None else _at(load),
         "gated": comparison.gated,
         "mode": comparison.mode,
         "max_slowdown_pct": comparison.max_slowdown_pct,
         "change_pct": comparison.change_pct,
         "ci_pct": None if ci is None else list(ci),
         "quads": comparison.quads,
+        "sessions": comparison.sessions,
         "mde_pct": comparison.mde_pct,
         "status": comparison.status,
         "reason": comparison.reason,
     }
+
+
+def _at(load: Load) -> dict[str, float]:
+    return {load.kind: load.value, "batch_size": load.batch_size}
 
 
 def from_json(row: Mapping[str, Any]) -> Comparison:
@@ -131,3 +164,17 @@ def from_json(row: Mapping[str, Any]) -> Comparison:
     return Comparison(
         load=Load(**at) if at else None, ci_pct=None if ci is None else (ci[0], ci[1]), **given
     )
+
+
+def watched_to_json(watched: Watched) -> dict[str, Any]:
+    """What is watched as in ``results.json``."""
+    row = {name: getattr(watched, name) for name in _WATCHED}
+    return {**row, "at": _at(watched.load)}
+
+
+def watched_from_json(row: Mapping[str, Any]) -> Watched:
+    """What :func:`watched_to_json` wrote."""
+    return Watched(load=Load(**row["at"]), **{name: row[name] for name in _WATCHED})
+
+
+_WATCHED = ("test", "name", "model", "variant", "image", "metric", "requests", "image_digest")

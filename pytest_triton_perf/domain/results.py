@@ -7,7 +7,7 @@ from typing import Any
 
 from pytest_triton_perf.domain import comparisons
 from pytest_triton_perf.domain.budgets import Budget
-from pytest_triton_perf.domain.comparisons import Comparison
+from pytest_triton_perf.domain.comparisons import Comparison, Watched
 from pytest_triton_perf.domain.levels import Estimate, Load, Measurement
 from pytest_triton_perf.domain.metrics import (
     GPU_METRICS,
@@ -28,13 +28,23 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True, kw_only=True)
+class Panel:
+    """A section of ``index.html`` that a plug-in adds: a title, and HTML without scripts."""
+
+    title: str
+    html: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """Everything that one session measured and decided.
 
     ``environment`` describes the machine and the tools. ``server_only`` is, of each image (one
     that is ``None`` outside a container), Triton's version and what the idle server took before
     any model was loaded: ``{"image": …, "version": …, "cpu_memory_mb": …, "gpus": {uuid: {…}}}``.
-    ``confidence`` is that of all intervals, and ``notes`` are remarks on the session.
+    ``watched`` is what a baseline keeps, and ``panels`` are what plug-ins add to ``index.html``.
+    ``confidence`` is that of all intervals, and ``notes``
+    are remarks on the session.
     """
 
     environment: Mapping[str, Any]
@@ -42,6 +52,8 @@ class Run:
     verdicts: Sequence[Verdict]
     searches: Sequence[SearchResult] = ()
     comparisons: Sequence[Comparison] = ()
+    watched: Sequence[Watched] = ()
+    panels: Sequence[Panel] = ()
     server_only: Sequence[Mapping[str, Any]] = ()
     wall_s: float = 0.0
     exit: int = 0
@@ -94,6 +106,7 @@ def merge(runs: Sequence[Run]) -> Run:
         searches=[search for run in runs for search in run.searches],
         # Each worker sees which models are gone.
         comparisons=list(dict.fromkeys(c for run in runs for c in run.comparisons)),
+        watched=[watched for run in runs for watched in run.watched],
         wall_s=max(run.wall_s for run in runs),
         exit=max(run.exit for run in runs),
         confidence=runs[0].confidence,
@@ -131,6 +144,8 @@ def to_json(run: Run) -> dict[str, Any]:
         "verdicts": [_verdict_to_json(verdict) for verdict in run.verdicts],
         "searches": [search.to_json() for search in run.searches],
         "comparisons": [comparisons.to_json(comparison) for comparison in run.comparisons],
+        "panels": [asdict(panel) for panel in run.panels],
+        "watched": [comparisons.watched_to_json(watched) for watched in run.watched],
     }
 
 
@@ -140,6 +155,8 @@ def from_json(data: Mapping[str, Any]) -> Run:
     Raises:
         UsageError: the data has another schema or is incomplete.
     """
+    if not isinstance(data, Mapping):
+        raise UsageError("results.json is no run: it holds no object")
     if data.get("schema") != SCHEMA:
         raise UsageError(
             f"results.json has schema {data.get('schema')!r}; this version reads schema {SCHEMA}"
@@ -175,6 +192,8 @@ def from_json(data: Mapping[str, Any]) -> Run:
             verdicts=[_verdict_from_json(row) for row in data["verdicts"]],
             searches=tuple(SearchResult.from_json(row) for row in data.get("searches", ())),
             comparisons=tuple(comparisons.from_json(row) for row in data["comparisons"]),
+            panels=tuple(Panel(**row) for row in data.get("panels", ())),
+            watched=tuple(map(comparisons.watched_from_json, data.get("watched", ()))),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"results.json is incomplete: {error!r}") from error

@@ -57,6 +57,10 @@ def write_reports(run: Run, output: Path, kinds: Collection[str]) -> list[str]:
         from pytest_triton_perf.reports.markdown import write_markdown
 
         attempt("summary.md", lambda: write_markdown(run, output / "summary.md"))
+    if "metrics" in kinds:
+        from pytest_triton_perf.reports.open_metrics import write_open_metrics
+
+        attempt("metrics.txt", lambda: write_open_metrics(run, output / "metrics.txt"))
     pictures: dict[str, bytes] = {}
     if {"plots", "pdf"} & set(kinds):
         from pytest_triton_perf.reports.plots import draw

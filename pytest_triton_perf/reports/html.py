@@ -29,7 +29,7 @@ from pytest_triton_perf.reports.templating import render
 _MARKS = {
     **{"failed": "bad", "not measured": "unsure", "inconclusive": "unsure", "passed": "good"},
     **{"regressed": "bad", "not comparable": "bad", "gone": "bad"},
-    **{"unchanged": "good", "improved": "good"},
+    **{"unchanged": "good", "improved": "good", "suspect": "unsure"},
 }
 """First cell of a row of verdicts or of the gate -> its class in the style sheet."""
 _FEW = 12
@@ -57,7 +57,9 @@ def write_html(run: Run, path: Path) -> None:
         passed=verdict_table(run, folded),
         marks=_MARKS,
         legend=legend(run),
-        gate=_gate(run) if run.comparisons else None,
+        comparisons=gate.sections(run),
+        notes=run.notes,
+        panels=run.panels,
         models=[_model(run, model) for model in run.models],
         measurements=measurement_table(run),
         environment=[*environment_rows(run), ("duration", f"{run.wall_s:.1f} s")],
@@ -68,10 +70,6 @@ def write_html(run: Run, path: Path) -> None:
 def _part(name: str) -> str:
     folder = files("pytest_triton_perf.reports") / "templates" / "index"
     return (folder / name).read_text(encoding="utf-8")
-
-
-def _gate(run: Run) -> dict[str, Any]:
-    return {"headline": gate.headline(run), "table": gate.table(run), "told": gate.told(run)}
 
 
 def _model(run: Run, model: str) -> dict[str, Any]:

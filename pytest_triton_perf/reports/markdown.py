@@ -46,8 +46,8 @@ def _summary(run: Run) -> str:
     lines = [f"## Triton performance: {tally(run)}", ""]
     if run.verdicts:
         lines += _table(verdict_table(run, by_badness(run)))
-    if run.comparisons:
-        lines += _gate(run)
+    for section in gate.sections(run):
+        lines += _comparisons(section)
     for model in run.models:
         lines += [f"**{_plain(model)}**: {_plain(summary_sentence(run, model))}", ""]
         if faults := disturbed(run, levels_of(run, model)):
@@ -58,17 +58,18 @@ def _summary(run: Run) -> str:
             lines += [memory, ""]
     if words := legend(run):
         lines += [_plain(words), ""]
+    for note in run.notes:
+        lines += [f"**Note**: {_plain(note)}", ""]
     lines.append(f"Measured in {run.wall_s:.0f} s.")
     return "\n".join(lines) + "\n"
 
 
-def _gate(run: Run) -> list[str]:
-    table = gate.table(run)
+def _comparisons(section: gate.Section) -> list[str]:
     return [
-        f"### {_plain(gate.headline(run))}",
+        f"### {_plain(section.headline)}",
         "",
-        *(_table(table) if table.rows else []),
-        *(line for text in gate.told(run) for line in (_plain(text), "")),
+        *(_table(section.table) if section.comparisons else []),
+        *(line for text in section.told for line in (_plain(text), "")),
     ]
 
 

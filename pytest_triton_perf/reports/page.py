@@ -88,7 +88,7 @@ def page_data(run: Run) -> dict[str, Any]:
         "metrics": {m.name: {"label": m.label, "unit": m.unit} for m in metrics},
         "levels": [_level(run, level) for level in levels],
         "models": [_model(run, model, rows) for model in run.models],
-        "changes": [_change(c) for c in gate.gated(run) if c.change_pct is not None],
+        "changes": [_change(c) for c in _of_the_gate(run)],
     }
 
 
@@ -190,6 +190,11 @@ def _timeline(sweep: Sweep) -> dict[str, Any] | None:
             for label, curve in curves.items()
         ],
     }
+
+
+def _of_the_gate(run: Run) -> list[Comparison]:
+    ours = [c for c in run.comparisons if c.source == "gate" and c.change_pct is not None]
+    return gate.gated(ours)
 
 
 def _change(comparison: Comparison) -> dict[str, Any]:

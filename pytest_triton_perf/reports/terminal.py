@@ -29,8 +29,8 @@ def write_summary(
     reporter.section("triton-perf", sep="=")
     if run.verdicts:
         _write_verdicts(reporter, run)
-    if run.comparisons:
-        _write_gate(reporter, run)
+    for section in gate.sections(run):
+        _write_comparisons(reporter, section)
     for model in run.models:
         _write(reporter, summary_sentence(run, model))
         if faults := disturbed(run, levels_of(run, model)):
@@ -64,18 +64,19 @@ def _write_verdicts(reporter: "TerminalReporter", run: Run) -> None:
     reporter.write_line("")
 
 
-def _write_gate(reporter: "TerminalReporter", run: Run) -> None:
-    """What the gate says, a line per comparison that decides, and why."""
-    found = gate.gated(run)
+def _write_comparisons(reporter: "TerminalReporter", section: gate.Section) -> None:
+    """What the gate or the baseline says, a line per comparison that decides, and why."""
+    found = section.comparisons
     failed = any(comparison.fails for comparison in found)
-    _write(reporter, gate.headline(run), bold=True, **{"red" if failed else "green": True})
+    _write(reporter, section.headline, bold=True, **{"red" if failed else "green": True})
     shown = [c for c in found if c.fails or len(found) <= _MOST_PASSED]
     if shown:
-        head, *body = columns([gate.HEADER, *map(gate.row, shown)], right=()).splitlines()
+        header = gate.HEADERS[section.source]
+        head, *body = columns([header, *map(gate.row, shown)], right=()).splitlines()
         reporter.write_line(head, bold=True)
         for comparison, line in zip(shown, body, strict=True):
             reporter.write_line(line, **{_gate_colour(comparison): True})
-    for text in gate.told(run):
+    for text in section.told:
         _write(reporter, text, yellow=True)
     reporter.write_line("")
 

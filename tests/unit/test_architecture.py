@@ -11,7 +11,8 @@ PACKAGE = Path(pytest_triton_perf.__file__).parent
 REPOSITORY = PACKAGE.parent
 ADAPTERS = ("servers", "load", "probes", "reports")
 STATISTICS = tuple(
-    f"domain/{name}.py" for name in ("segments", "pooling", "estimates", "deciding", "gating")
+    f"domain/{name}.py"
+    for name in ("segments", "pooling", "estimates", "deciding", "gating", "history")
 )
 """What is imported only when something is judged, and so may import numpy at its top."""
 SEARCHES = tuple(f"search/{name}.py" for name in ("quick", "race", "surface", "with_optuna"))

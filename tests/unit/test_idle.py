@@ -35,7 +35,15 @@ def test_without_the_flag_nothing_heavy_is_imported(tmp_path: Path) -> None:
     assert "pytest_triton_perf.plugin" in added
     assert {name.split(".")[0] for name in added} & HEAVY == set()
     ours = {name.partition(".")[2] for name in added if name.startswith("pytest_triton_perf.")}
-    assert ours <= {"plugin", "options", "fixtures", "errors", "domain", "domain.names"}
+    assert ours <= {
+        "plugin",
+        "hookspecs",
+        "options",
+        "fixtures",
+        "errors",
+        "domain",
+        "domain.names",
+    }
 
 
 def test_a_config_file_costs_what_reads_it_and_nothing_else(tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ def test_every_file_of_the_interface_is_there(written):
         *(f"reports/detailed/{name}/detailed_report.pdf" for name in variants),
         "index.html",
         "summary.md",
+        "metrics.txt",
         "results.json",
     }
 
