@@ -15,6 +15,7 @@ from pytest_triton_perf.domain.baselines import (
     compare,
     from_json,
     not_run,
+    other_circumstances,
     session_of,
     to_json,
 )
@@ -60,6 +61,8 @@ class Baselines:
         if others := not_run(self._history, session):
             more = f" and {len(others) - 3} more" if len(others) > 3 else ""
             notes.append(f"of the baseline, this session did not run {listed(others[:3])}{more}")
+        if differing := other_circumstances(self._history, session):
+            notes.append(f"since the last session of the baseline, {differing}")
         return replace(
             run,
             comparisons=[*run.comparisons, *compare(self._history, session)],
@@ -94,7 +97,9 @@ def sessions_at(path: Path) -> list[Session]:
     path = path / "results.json" if path.is_dir() else path
     data = _parsed(path)
     if is_baseline(data):
-        return sessions_in(data, path)
+        if sessions := sessions_in(data, path):
+            return sessions
+        raise UsageError(f"{path} has no session")
     if not isinstance(data, dict) or "measurements" not in data:
         raise UsageError(f"{path} is neither a results.json nor a baseline")
     run = results.from_json(data)
@@ -151,7 +156,7 @@ def sessions_in(data: Any, path: Path) -> list[Session]:
         )
     try:
         return [from_json(session) for session in data["sessions"]]
-    except (KeyError, TypeError, ValueError, UsageError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, UsageError) as error:
         raise UsageError(
             f"{path} is damaged ({type(error).__name__}: {error}): take it from the last good run, "
             "or delete it and begin anew with --triton-perf-save"

@@ -78,7 +78,8 @@ def _compare(args: argparse.Namespace) -> int:
     history, session = sessions_at(args.base), sessions_at(args.head)[-1]
     found = compare(history, session)
     print(as_text(history, session, found))
-    return int(any(comparison.fails for comparison in found))
+    nothing = all(comparison.change_pct is None for comparison in found)
+    return int(nothing or any(comparison.fails for comparison in found))
 
 
 def _doctor(args: argparse.Namespace) -> int:

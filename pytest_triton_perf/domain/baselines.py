@@ -66,7 +66,7 @@ class Session:
 
     ``started`` is in ISO 8601, UTC. ``commit`` and ``branch`` are those of the rootdir, ``None``
     where that is in no git repository. ``machine`` has what must be equal for two sessions to be
-    compared, by its name in words.
+    compared, by its name in words, and ``soft`` what is only told where it differs.
     """
 
     id: str
@@ -74,6 +74,7 @@ class Session:
     commit: str | None
     branch: str | None
     machine: Mapping[str, str]
+    soft: Mapping[str, str]
     figures: Sequence[Figure]
 
     def __str__(self) -> str:
@@ -91,6 +92,7 @@ def session_of(
         commit=commit,
         branch=branch,
         machine=machine_of(run.environment),
+        soft=_soft(run.environment),
         figures=[_figure(run, watched) for watched in run.watched],
     )
 
@@ -107,6 +109,18 @@ def machine_of(environment: Mapping[str, Any]) -> dict[str, str]:
         "kernel": _kernel(environment.get("system", "unknown")),
         "perf_analyzer": str(generator.get("version") or generator.get("images") or "unknown"),
         "CPUs of server and perf_analyzer": _isolation(environment.get("cpu_isolation", {})),
+    }
+
+
+def _soft(environment: Mapping[str, Any]) -> dict[str, str]:
+    """The soft fingerprint: what may change a little when it changes."""
+    gpus = [gpu["uuid"] for gpu in environment.get("gpus", ())]
+    return {
+        "the plugin": str(environment.get("plugin_version", "unknown")),
+        "the operating system": str(environment.get("system", "unknown")),
+        "Python": str(environment.get("python", "unknown")),
+        "the machine's memory in MB": str(environment.get("memory_mb", "unknown")),
+        "the GPUs' UUIDs": ", ".join(gpus) or "none",
     }
 
 
@@ -170,6 +184,12 @@ def not_run(history: Sequence[Session], session: Session) -> list[str]:
     now = {figure.test for figure in session.figures}
     newest = alike[-1].figures if alike else ()
     return list(dict.fromkeys(figure.test for figure in newest if figure.test not in now))
+
+
+def other_circumstances(history: Sequence[Session], session: Session) -> str:
+    """How the soft fingerprint differs from that of the newest comparable session, in words."""
+    alike = [each for each in history if each.machine == session.machine]
+    return differences(alike[-1].soft, session.soft) if alike else ""
 
 
 def _comparison(
@@ -282,4 +302,17 @@ def from_json(data: Mapping[str, Any]) -> Session:
         if not isinstance(figure.value, int | float | None):
             raise TypeError(f"value {figure.value!r}")
         figures.append(figure)
-    return Session(**{**data, "figures": figures})
+    session = Session(**{**data, "figures": figures})
+    for text in (session.id, session.started, session.commit or "", session.branch or ""):
+        _check_text(text)
+    conditions = (figure.conditions for figure in figures)
+    for mapping in (session.machine, session.soft, *conditions):
+        for name, value in mapping.items():
+            _check_text(name)
+            _check_text(value)
+    return session
+
+
+def _check_text(text: object) -> None:
+    if not isinstance(text, str):
+        raise TypeError(f"expected text, not {text!r}")

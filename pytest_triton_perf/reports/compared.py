@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pytest_triton_perf.domain.baselines import Figure, Session
+from pytest_triton_perf.domain.baselines import Figure, Session, not_run, other_circumstances
 from pytest_triton_perf.domain.comparisons import Comparison, tally
 from pytest_triton_perf.domain.levels import Estimate
 from pytest_triton_perf.domain.metrics import estimate_text, find_metric
@@ -29,9 +29,10 @@ def as_text(history: Sequence[Session], session: Session, comparisons: Sequence[
         status, metric, *rest = gate.row(comparison)
         rows.append([status, metric, _last(history, figure), _text(figure), *rest])
     found = [comparison for _, comparison in pairs]
-    return "\n".join(
-        [tally(found), columns(rows, right=()), *gate.reasons(found), _CAUTION],
-    )
+    told = [*gate.reasons(found), *(f"{test}: only in A" for test in not_run(history, session))]
+    if differing := other_circumstances(history, session):
+        told.append(f"Since the last of A, {differing}.")
+    return "\n".join([tally(found), columns(rows, right=()), *told, _CAUTION])
 
 
 def _last(history: Sequence[Session], figure: Figure) -> str:

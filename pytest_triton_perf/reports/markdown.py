@@ -21,6 +21,10 @@ _JOB_SUMMARY = "GITHUB_STEP_SUMMARY"
 """The variable with which GitHub Actions names the file that it shows on the page of a job."""
 
 
+_FEW = 5
+"""Of so many verdicts, those that passed are read in passing; of more, they are folded."""
+
+
 def write_markdown(run: Run, path: Path) -> None:
     """Write the verdicts, the worst first, and a sentence per model."""
     path.write_text(_summary(run), encoding="utf-8", errors="backslashreplace")
@@ -44,10 +48,15 @@ def append_to_job_summary(run: Run) -> list[str]:
 
 def _summary(run: Run) -> str:
     lines = [f"## Triton performance: {tally(run)}", ""]
-    if run.verdicts:
-        lines += _table(verdict_table(run, by_badness(run)))
+    verdicts = by_badness(run)
+    folded = [v for v in verdicts if v.status == "passed"] if len(verdicts) > _FEW else []
+    if shown := [verdict for verdict in verdicts if verdict not in folded]:
+        lines += _table(verdict_table(run, shown))
     for section in gate.sections(run):
         lines += _comparisons(section)
+    if folded:
+        lines += [f"<details><summary>{len(folded)} passed</summary>", ""]
+        lines += [*_table(verdict_table(run, folded)), "</details>", ""]
     for model in run.models:
         lines += [f"**{_plain(model)}**: {_plain(summary_sentence(run, model))}", ""]
         if faults := disturbed(run, levels_of(run, model)):

@@ -53,6 +53,7 @@ def session(value: float | None = 1000.0, **changed: Any) -> Session:
         commit="1f0c2d3e4a5b6c7d",
         branch="main",
         machine={"CPU": "2 x AMD EPYC", "GPUs": "NVIDIA A10G"},
+        soft={"the plugin": "0.1.0"},
         figures=[figure],
     )
     return replace(whole, **changed)
@@ -303,6 +304,19 @@ def test_a_figure_that_is_none_is_damage(tmp_path, damage) -> None:
         read(file)
 
 
+@pytest.mark.parametrize(
+    "damage", [{"machine": None}, {"machine": {"CPU": 2}}, {"soft": []}, {"started": 1}]
+)
+def test_a_session_that_is_none_is_damage(tmp_path, damage) -> None:
+    file = tmp_path / "perf.json"
+    add(file, session())
+    data = json.loads(file.read_text())
+    data["sessions"][0] |= damage
+    file.write_text(json.dumps(data))
+    with pytest.raises(UsageError, match="is damaged"):
+        read(file)
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     file = tmp_path / "perf.json"
     with pytest.raises(UsageError, match=r"is not there: a session with --triton-perf-save="):
@@ -338,6 +352,32 @@ def write(folder: Path, run: Run) -> Path:
     folder.mkdir()
     (folder / "results.json").write_text(json.dumps(run_to_json(run)))
     return folder
+
+
+def test_nothing_in_common_and_nothing_at_all_are_no_comparison(tmp_path: Path, capsys) -> None:
+    run = a_run()
+    (watched,) = run.watched
+    other = replace(run, watched=[replace(watched, name="test_it.py::test_other")])
+    base, head = write(tmp_path / "a", run), write(tmp_path / "b", other)
+    assert main(["compare", str(base), str(head)]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("1 no baseline\n")
+    assert f"{watched.name}: only in A" in out
+    empty = tmp_path / "empty.json"
+    empty.write_text('{"schema": 1, "kind": "triton-perf baseline", "sessions": []}')
+    assert main(["compare", str(base), str(empty)]) == 2
+    assert "has no session" in capsys.readouterr().err
+
+
+def test_other_circumstances_are_told_and_compared_all_the_same(tmp_path: Path, capsys) -> None:
+    other = replace(a_run(), environment={**ENVIRONMENT, "plugin_version": "9"})
+    base, head = write(tmp_path / "a", a_run()), write(tmp_path / "b", other)
+    assert main(["compare", str(base), str(head)]) == 0
+    assert "Since the last of A, the plugin was unknown, is 9." in capsys.readouterr().out
+    file = tmp_path / "perf.json"
+    Baselines(compare=None, save=file, home=tmp_path).keep(a_run())
+    notes = Baselines(compare=file, save=None, home=tmp_path).judged(other).notes
+    assert notes[-1] == "since the last session of the baseline, the plugin was unknown, is 9"
 
 
 def test_two_runs_are_compared_with_caution(tmp_path: Path, capsys) -> None:
