@@ -53,6 +53,9 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 _MARKERS, _DEFAULT_MARKERS = ("o", "s", "^"), ("D", "v", "P", "X")
+_APART = (0.035, 0.06)
+"""Of the axes' width and height: loads that are nearer to each other could not be read."""
+
 _STACK = ("#56B4E9", "#F0E442", "#009E73", "#CC79A7")
 
 
@@ -170,10 +173,10 @@ def _against_latency(run: Run, model: str, lines: Sequence[Line], metric: Metric
     if not any(len(_points(line, latency, metric)[0]) for line in lines):
         say_missing(axes, [level for line in lines for level in line.levels], latency, metric)
     else:
-        _name_loads(axes, named, latency, metric)
         for key, words in _draw_limits(axes, model_budgets(run, model), latency, metric):
             handles.append(key)
             labels.append(words)
+        _name_loads(axes, named, latency, metric)
     axes.set_xlabel(f"{latency.label} ({latency.unit})")
     axes.set_ylabel(f"{metric.label} ({metric.unit})")
     kinds = sorted({level.load.kind for line in lines for level in line.levels})
@@ -201,12 +204,21 @@ def _points(line: Line, x: Metric, y: Metric) -> tuple[list[float], list[float]]
 
 
 def _name_loads(axes: "Axes", named: Sequence[Line], x: Metric, y: Metric) -> None:
-    """Write each point's load beside it: on the best line, on all where there are few points."""
+    """Write each point's load beside it: on the best line, on all where there are few points.
+
+    Of points so near to each other that their loads would lie on one another, one has it.
+    """
     few = sum(len(line.levels) for line in named) <= 10
+    told: list[tuple[float, float]] = []
+    axes.autoscale_view()  # Else where a point will be is not known before all is drawn.
     for line in named if few else named[:1]:
         for level in line.levels:
             a, b = level.measurement.value(x.name), level.measurement.value(y.name)
             if a is not None and b is not None:
+                across, up = axes.transLimits.transform(axes.transScale.transform((a, b)))
+                if any(abs(across - c) < _APART[0] and abs(up - d) < _APART[1] for c, d in told):
+                    continue
+                told.append((across, up))
                 axes.annotate(
                     f"{level.load.value:g}",
                     (a, b),

@@ -196,6 +196,34 @@ def test_only_the_coloured_lines_have_bars(figures):
     assert (len(ends), arrows) == (4 * 5 * 4, 0)
 
 
+@pytest.mark.parametrize("closeness", [1.0, 1.01, 1.03, 1.1, 2.0])
+def test_no_load_lies_on_another(figures, closeness):
+    """Lines that all but lie on each other, as those of variants that do not matter."""
+    first = add_sub_sweeps()[0]
+    levels = first.measurements[:2]
+
+    def moved(name: str, factor: float) -> Sweep:
+        values = [
+            {key: Estimate(value=e.value * factor) for key, e in level.values.items()}
+            for level in levels
+        ]
+        changed = [
+            dataclasses.replace(level, values=v) for level, v in zip(levels, values, strict=True)
+        ]
+        named = dataclasses.replace(first.variant, name=name)
+        return dataclasses.replace(first, variant=named, measurements=changed, test=name)
+
+    sweeps = [moved(f"add_sub_config_{n}", closeness**n) for n in range(3)]
+    plots.draw(run_of(sweeps, [Budget.from_keyword("p99_latency_ms", 100)]))
+    for figure in figures:
+        figure.draw_without_rendering()
+        told = [t for t in figure.axes[0].texts if t.get_text().isdigit()]
+        assert told
+        boxes = [text.get_window_extent() for text in told]
+        overlaps = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
+        assert not overlaps
+
+
 def test_without_intervals_the_legend_speaks_of_none(words):
     level = measurement(Load(concurrency=1), 100, 1)
     bare = {name: Estimate(value=found.value) for name, found in level.values.items()}
