@@ -16,6 +16,7 @@ from pytest_triton_perf.domain.levels import Estimate
 from pytest_triton_perf.domain.metrics import interval_text
 from pytest_triton_perf.domain.names import listed
 from pytest_triton_perf.domain.results import Run
+from pytest_triton_perf.domain.searched import SearchResult
 from pytest_triton_perf.domain.sweeps import Level, Sweep
 from pytest_triton_perf.domain.tables import percent
 from pytest_triton_perf.domain.variants import Variant
@@ -153,8 +154,28 @@ def summary_sentence(run: Run, model: str) -> str:
 
     What searches found comes first.
     """
-    searches = [f"{search}." for search in run.searches if search.model == model]
-    return " ".join([*searches, _best_sentence(run, model)])
+    searches = [search for search in run.searches if search.model == model]
+    sentence = _best_sentence(run, model)
+    if (name := _chosen_for_throughput(run, searches)) is not None:
+        ranked = best_levels(run, model)
+        if ranked and run.configuration(ranked[0][0].sweep) != name:
+            sentence = (
+                f"{best_note(run, name)} Others may have more in a single measurement: the search "
+                "compared them over several."
+            )
+    return " ".join([*(f"{search}." for search in searches), sentence])
+
+
+def _chosen_for_throughput(run: Run, searches: Sequence[SearchResult]) -> str | None:
+    """The configuration that searches chose for its throughput, if they agree on one."""
+    chosen = {
+        name
+        for search in searches
+        if search.best is not None and set(search.objectives) == {"throughput"}
+        for name, sweeps in run.configurations.items()
+        if sweeps[0].variant.name == search.best.variant
+    }
+    return chosen.pop() if len(chosen) == 1 else None
 
 
 def _best_sentence(run: Run, model: str) -> str:

@@ -161,3 +161,24 @@ def test_the_command_prints_them(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["suggest", str(tmp_path), "--margin-pct", "-1"])
     assert "expected a number of at least 0, not -1" in capsys.readouterr().err
+
+
+def test_the_summary_names_one_best_configuration_and_that_is_the_searchs():
+    chosen = replace(ramp(), test="test_it")
+    # One of the others had a lucky visit.
+    lucky = [
+        replace(m, values={**m.values, "throughput": Estimate(value=2 * m.value("throughput"))})
+        for m in chosen.measurements
+    ]
+    other = replace(chosen.variant, name="m_config_1")
+    sweeps = [chosen, replace(chosen, variant=other, measurements=lucky)]
+    run = Run(environment={}, sweeps=sweeps, verdicts=(), searches=[result()])
+    text = summary_sentence(run, "m")
+    assert text.startswith(
+        f"{result()}. m_config_0 provides at best 8000 infer/sec at concurrency 8."
+    )
+    assert text.endswith("the search compared them over several.")
+    assert "m_config_1" not in text
+    # Where the objective is another, the most throughput is no second answer.
+    other_goal = replace(run, searches=[result(objectives={"avg_latency_ms": 1.0})])
+    assert "m_config_1 provides the best throughput" in summary_sentence(other_goal, "m")
