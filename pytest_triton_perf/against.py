@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from pytest_triton_perf.errors import UsageError
+from pytest_triton_perf.errors import MissingPartError, UsageError
 from pytest_triton_perf.git import GitError, git
 
 _OPTION = "--triton-perf-against"
@@ -63,6 +63,8 @@ class Against:
     def _top(self, head: Path) -> str:
         try:
             return git(head, "rev-parse", "--show-toplevel")
+        except MissingPartError as error:
+            raise MissingPartError(f"{_OPTION} takes the base from git: {error}") from None
         except GitError as error:
             raise UsageError(
                 f"{_OPTION}={self._given}: there is no such folder, and the model repository "

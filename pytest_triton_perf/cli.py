@@ -119,7 +119,9 @@ def _run_in(directory: Path) -> "Run":
             f"{source} cannot be read ({error.strerror}); DIR is what --triton-perf-output named"
         ) from None
     except ValueError as error:
-        raise UsageError(f"{source} is not JSON: {error}") from None
+        raise UsageError(
+            f"{source} is not JSON, or was cut off ({error}): take it anew from where it was made"
+        ) from None
     return from_json(data)
 
 
@@ -128,6 +130,9 @@ def _merge(args: argparse.Namespace) -> int:
 
     if args.output.resolve() in [directory.resolve() for directory in args.directories]:
         raise UsageError(f"{args.output} is one of those to be merged; name another with -o")
+    for directory in args.directories:
+        if args.directories.count(directory) > 1:
+            raise UsageError(f"{directory} is named twice; each job has a folder of its own")
     run = merge_jobs({str(directory): _run_in(directory) for directory in args.directories})
     return _write(run, args.output, with_json=True)
 

@@ -38,7 +38,7 @@ def merge_jobs(runs: Mapping[str, Run]) -> Run:
         panels=[panel for run in named for panel in run.panels],
         wall_s=sum(run.wall_s for run in named),
         exit=max(run.exit for run in named),
-        confidence=max(run.confidence for run in named),
+        confidence=min(run.confidence for run in named),
         notes=[f"{job}: {note}" for job, run in runs.items() for note in run.notes],
     )
 

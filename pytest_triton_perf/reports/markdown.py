@@ -54,9 +54,6 @@ def _summary(run: Run) -> str:
         lines += _table(verdict_table(run, shown))
     for section in gate.sections(run):
         lines += _comparisons(section)
-    if folded:
-        lines += [f"<details><summary>{len(folded)} passed</summary>", ""]
-        lines += [*_table(verdict_table(run, folded)), "</details>", ""]
     for model in run.models:
         lines += [f"**{_plain(model)}**: {_plain(summary_sentence(run, model))}", ""]
         if faults := disturbed(run, levels_of(run, model)):
@@ -65,6 +62,9 @@ def _summary(run: Run) -> str:
             lines += _table(images)
         if memory := gpu_memory_sentence(run, model):
             lines += [memory, ""]
+    if folded:
+        lines += [f"<details><summary>{len(folded)} passed</summary>", ""]
+        lines += [*_table(verdict_table(run, folded)), "</details>", ""]
     if words := legend(run):
         lines += [_plain(words), ""]
     for note in run.notes:

@@ -130,8 +130,8 @@ def test_the_command_writes_a_report_that_can_be_made_again(tmp_path, capsys, mo
     ("text", "why"),
     [
         (None, "cannot be read"),
-        ("", "is not JSON"),
-        ('{"schema": 1, "measurem', "is not JSON"),
+        ("", "is not JSON, or was cut off"),
+        ('{"schema": 1, "measurem', "is not JSON, or was cut off"),
         ('{"schema": 2}', "results.json has schema 2; this version reads schema 1"),
         ('{"schema": 1}', "results.json is incomplete"),
         ("[]", "results.json is no run: it holds no object"),
@@ -155,3 +155,5 @@ def test_the_output_is_none_of_the_inputs(tmp_path, capsys) -> None:
     one = write(tmp_path / "a", job("add_sub"))
     assert main(["merge", one, "-o", one]) == 2
     assert "is one of those to be merged; name another with -o" in capsys.readouterr().err
+    assert main(["merge", one, one, "-o", str(tmp_path / "all")]) == 2
+    assert f"{one} is named twice" in capsys.readouterr().err

@@ -234,7 +234,7 @@ def test_the_markdown_says_verdicts_and_sentences(written):
         r"6.08 ms \[5.78, 6.45\] at concurrency 16 | 1.08 ms (21.6%) over the limit | "
         r"test_add_sub\[add_sub_config_default\] |"
     )
-    # What passed is folded away, below the gate.
+    # What passed is folded away, below all else.
     start = lines.index("<details><summary>6 passed</summary>")
     assert lines[start + 1] == ""
     assert not any(line.startswith("| **passed**") for line in lines[:start])
