@@ -77,6 +77,11 @@ class Baselines:
         """Add the run to the file of ``--triton-perf-save``, if any; returns what went wrong."""
         if self._save is None:
             return []
+        if not run.watched:
+            return [
+                f"--triton-perf-save: nothing was added to {self._save}: a baseline keeps tests "
+                "that sweep a model, and this session measured none (a search is none)"
+            ]
         try:
             add(self._save, self._session(run))
         except UsageError as error:

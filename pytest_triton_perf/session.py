@@ -228,9 +228,12 @@ class PerfSession:
     def _watch_list(self) -> Iterator[Watched]:
         """What a baseline keeps: the gates of each test, but for those whose model is searched."""
         for test in self._measured.values():
+            if test.search is not None:
+                continue
             image = test.server.image
             digest = None if image is None else (self._launcher.identity(image) or {})["the image"]
-            for gate in test.gates if test.search is None else ():
+            requests = requests_digest(test.sweep.traffic)
+            for gate in test.gates:
                 for load in self._at(test, gate):
                     yield Watched(
                         test=test.nodeid,
@@ -241,7 +244,7 @@ class PerfSession:
                         image_digest=digest,
                         metric=gate.metric.name,
                         load=load,
-                        requests=requests_digest(test.sweep.traffic),
+                        requests=requests,
                     )
 
     def begin_stop(self) -> None:

@@ -20,6 +20,7 @@ METHOD = 1
 """Of the figures: a session that was measured by another one says nothing here."""
 
 _MOST_NAMED = 3
+_SAVE = "--triton-perf-save"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class Figure:
     """What one session says of one gate: a metric of a test at a load.
 
     ``conditions`` must be equal for two figures to be compared; ``value`` is ``None`` where it
-    was not measured or is not to be trusted, and ``why`` says so.
+    was not measured, or where the machine was ``disturbed`` meanwhile, and ``why`` says so.
     """
 
     test: str
@@ -39,17 +40,13 @@ class Figure:
     value: float | None
     ci: Interval | None = None
     why: str = ""
+    disturbed: bool = False
     conditions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[object, ...]:
         """What it has in common with the same gate's figures of other sessions."""
         return (self.test, self.metric, *sorted(self.at.items()))
-
-    @property
-    def place(self) -> str:
-        """``test.py::test_a at concurrency 8``."""
-        return f"{self.test} at {Load(**self.at)}"  # type: ignore[arg-type]
 
     @property
     def worse(self) -> float | None:
@@ -144,10 +141,10 @@ def _figure(run: Run, watched: Watched) -> Figure:
         if measurement.load == load
     ]
     value = ci = None
-    why = "it was not measured"
+    why, disturbed = "it was not measured", False
     if found:
         estimate = found[-1].values.get(watched.metric)
-        if found[-1].faults:
+        if disturbed := bool(found[-1].faults):
             why = f"the measurement was disturbed: {listed(found[-1].faults)}"
         elif estimate is None:
             why = found[-1].why_missing(watched.metric)
@@ -164,6 +161,7 @@ def _figure(run: Run, watched: Watched) -> Figure:
         value=value,
         ci=ci,
         why=why,
+        disturbed=disturbed,
         conditions={
             "Triton": str(version or "unknown"),
             "image": watched.image_digest or "none",
@@ -214,11 +212,17 @@ def _comparison(
     if not any(figure.key == other.key for _, other in _figures(history)):
         status, reason = "no_baseline", "the baseline has no such figure"
     elif not alike:
-        reason = f"of another machine: {differences(history[-1].machine, session.machine)}"
+        differing = differences(history[-1].machine, session.machine)
+        reason = f"of another machine: {differing}; begin a baseline on this one: {_SAVE}"
     elif not known:
         status, reason = "no_baseline", "no session on a machine like this one has it"
     elif not same:
-        reason = f"of another kind: {differences(known[-1][1].conditions, figure.conditions)}"
+        differing = differences(known[-1][1].conditions, figure.conditions)
+        reason = (
+            f"of another kind: {differing}; if that is meant, save a session of this kind: {_SAVE}"
+        )
+    elif figure.disturbed:
+        status, reason = "inconclusive", figure.why
     elif figure.worse is None:
         reason = figure.why or "it is 0"
     elif not past:

@@ -43,8 +43,7 @@ class Run:
     that is ``None`` outside a container), Triton's version and what the idle server took before
     any model was loaded: ``{"image": …, "version": …, "cpu_memory_mb": …, "gpus": {uuid: {…}}}``.
     ``watched`` is what a baseline keeps, and ``panels`` are what plug-ins add to ``index.html``.
-    ``confidence`` is that of all intervals, and ``notes``
-    are remarks on the session.
+    ``confidence`` is that of all intervals, and ``notes`` are remarks on the session.
     """
 
     environment: Mapping[str, Any]

@@ -47,7 +47,9 @@ def test_a_baseline_of_another_machine_fails_the_session_and_says_what_differs(s
     result = saved.run(f"--triton-perf-compare={FILE}")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["*of another machine: GPUs was NVIDIA H100, is none"])
+    result.stdout.fnmatch_lines(
+        ["*of another machine: GPUs was NVIDIA H100, is none; begin a baseline on this one: *"]
+    )
 
 
 def test_a_damaged_baseline_ends_the_session_before_a_server_starts(saved):

@@ -68,9 +68,12 @@ def base(project):
 
 def test_a_slower_head_fails_the_session_in_which_every_test_passed(base):
     change(base, "sleeps", SLEEPS, SLOWER)
-    result = base.run("--triton-perf-against=main", BRIEF, reports="json,md")
+    result = base.run(
+        "--triton-perf-against=main", BRIEF, "--junitxml=junit.xml", reports="json,md"
+    )
     result.assert_outcomes(passed=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert ' value="regressed: -' in (base.path / "junit.xml").read_text()
     found = comparison(base, metric="throughput", status="regressed")
     # The sleep is a part of what a request takes: 20 % more of it is some 15 % more of that.
     assert -35 < found["change_pct"] < -3
@@ -183,9 +186,12 @@ def test_too_little_time_is_inconclusive_which_only_prove_fails(base):
 
 def test_a_worker_of_xdist_compares_and_the_controller_fails(base):
     change(base, "sleeps", SLEEPS, SLOWER)
-    result = base.run("--triton-perf-against=main", BRIEF, "-n1")
+    result = base.run("--triton-perf-against=main", BRIEF, "-n1", "--junitxml=junit.xml")
     result.assert_outcomes(passed=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert comparison(base, metric="throughput")["status"] == "regressed"
     result.stdout.fnmatch_lines(["gate against main (*): 1 regressed"])
     assert base.results()["session"]["exit"] == 1
+    junit = (base.path / "junit.xml").read_text()
+    gate = 'name="triton_perf gate throughput of test_it.py::test_it[default] at concurrency 2"'
+    assert junit.count(f'<property {gate} value="regressed: -') == 1

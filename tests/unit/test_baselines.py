@@ -147,7 +147,10 @@ def test_sessions_of_another_machine_are_not_compared_with() -> None:
     other = {"CPU": "2 x AMD EPYC", "GPUs": "NVIDIA H100"}
     found = one([replace(each, machine=other) for each in HISTORY], session())
     assert found.status == "not_comparable"
-    assert found.reason == "of another machine: GPUs was NVIDIA H100, is NVIDIA A10G"
+    assert found.reason == (
+        "of another machine: GPUs was NVIDIA H100, is NVIDIA A10G; begin a baseline on this one: "
+        "--triton-perf-save"
+    )
     assert found.fails
     mixed = [*HISTORY, *(replace(session(10.0), machine=other) for _ in range(5))]
     assert (one(mixed, session()).status, one(mixed, session()).sessions) == ("unchanged", 12)
@@ -157,13 +160,16 @@ def test_figures_of_other_requests_or_another_triton_are_not_compared_with() -> 
     conditions = {**FIGURE.conditions, "Triton": "2.60.0"}
     found = one(HISTORY, session(figure={"conditions": conditions}))
     assert (found.status, found.fails) == ("not_comparable", True)
-    assert found.reason == "of another kind: Triton was 2.51.0, is 2.60.0"
+    assert found.reason == (
+        "of another kind: Triton was 2.51.0, is 2.60.0; if that is meant, save a session of this "
+        "kind: --triton-perf-save"
+    )
 
 
 def test_what_differs_in_many_ways_names_three() -> None:
     machine = {"CPU": "a", "GPUs": "b", "kernel": "c", "statistics": "2"}
     reason = one(HISTORY, replace(session(), machine=machine)).reason
-    assert reason.endswith("; kernel was unknown, is c; and 1 more")
+    assert "; kernel was unknown, is c; and 1 more; begin a baseline" in reason
 
 
 def test_a_new_figure_is_new_and_one_without_a_value_is_no_pass() -> None:
@@ -174,6 +180,8 @@ def test_a_new_figure_is_new_and_one_without_a_value_is_no_pass() -> None:
     assert (found.status, found.reason) == ("not_comparable", "it was not measured")
     assert found.fails
     assert one(HISTORY, session(0.0)).reason == "it is 0"
+    hot = one(HISTORY, session(None, figure={"why": "the GPU was hot", "disturbed": True}))
+    assert (hot.status, hot.reason, hot.fails) == ("inconclusive", "the GPU was hot", False)
     nothing = [session(None, figure={"why": "x"})]
     assert one(nothing, session()).reason == "no earlier session could measure it"
     other = replace(session(), machine={"CPU": "a"})
@@ -216,6 +224,7 @@ def test_a_disturbed_measurement_has_no_figure(tmp_path: Path) -> None:
     Baselines(compare=None, save=file, home=tmp_path).keep(run)
     assert read(file)[0].figures[0].value is None
     assert read(file)[0].figures[0].why == "the measurement was disturbed: the GPU was hot"
+    assert read(file)[0].figures[0].disturbed
 
 
 def test_the_watch_list_survives_results_json() -> None:
@@ -323,6 +332,14 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         Baselines(compare=file, save=None, home=tmp_path)
     begun = Baselines(compare=file, save=file, home=tmp_path)
     assert [c.status for c in begun.judged(a_run()).comparisons] == ["no_baseline"]
+
+
+def test_a_session_without_a_sweep_is_not_added(tmp_path: Path) -> None:
+    file = tmp_path / "perf.json"
+    kept = Baselines(compare=None, save=file, home=tmp_path)
+    (problem,) = kept.keep(replace(a_run(), watched=()))
+    assert problem.startswith(f"--triton-perf-save: nothing was added to {file}: ")
+    assert not file.exists()
 
 
 def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
