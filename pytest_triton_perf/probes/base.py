@@ -37,11 +37,14 @@ class Probe(Protocol):
     """One source of readings; called from the sampler's thread.
 
     ``name`` is what a note calls it, ``metrics`` names what is missing when it fails, and it is
-    read every ``period_s`` seconds.
+    read every ``period_s`` seconds, or as often as ``share`` allows: the part of one CPU core that
+    it may take in the long run, with all that the sampler does for it. It may take what others
+    leave of 1 %.
     """
 
     name: str
     period_s: float
+    share: float
     metrics: tuple[str, ...]
 
     def read(self, *, fresh: bool = False) -> Reading:
@@ -60,6 +63,7 @@ class Unseen:
 
     name = "nothing"
     period_s = 1.0
+    share = 0.001
 
     def __init__(
         self, why: str, metrics: tuple[str, ...] = (*GPU_METRICS, *PROCESS_METRICS)

@@ -22,7 +22,7 @@ tell them: it is enough for every 0.1 s with one GPU."""
 _STATE_LONGEST_S = 0.3
 """They are read so often with many GPUs too, or the shortest level would be without them."""
 
-_LISTING_SHARE = 0.001
+_LISTING_SHARE = 0.0005
 """The part of one CPU core for listing the GPUs' processes."""
 
 _LISTING_LONGEST_S = 2.0
@@ -109,6 +109,7 @@ class NvmlProbe:
 
     name = "NVML"
     period_s = 0.05
+    share = 0.0075
     metrics: tuple[str, ...] = GPU_METRICS
 
     def __init__(self, pid: int | None, gpus: Literal["all"] | Sequence[str] = "all") -> None:
@@ -158,8 +159,6 @@ class NvmlProbe:
         if fresh or self._asked.due():
             self._asked.call(lambda: self._add_state(draft))
         if fresh or self._listed.due():
-            if self._tree is not None:
-                self._tree.check()
             self._listed.call(lambda: self._add_processes(draft))
         return Reading(gpus=draft.gpus, missing=draft.missing, notes=tuple(draft.notes))
 
@@ -217,7 +216,13 @@ class NvmlProbe:
                 draft.notes.append(f"GPU {uuid} held its clocks down: {reasons}")
 
     def _add_processes(self, draft: _Draft) -> None:
-        """Read what the server's processes take of every GPU, and who else is there."""
+        """Read what the server's processes take of every GPU, and who else is there.
+
+        Raises:
+            SourceLost: the server ended.
+        """
+        if self._tree is not None:
+            self._tree.check()
         for uuid, handle in self._handles.items():
             gpu = draft.gpus[uuid]
             listed, why = None, "the server's processes are not on this host"

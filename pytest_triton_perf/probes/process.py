@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _MB = 10**6
 
-_SHARE = 0.0005
+_SHARE = 0.0003
 """The part of one CPU core that listing the processes may take, and reading their PSS too."""
 
 _REMEMBERED_S = 10.0
@@ -204,6 +204,7 @@ class ProcessProbe:
 
     name = "/proc"
     period_s = 0.2
+    share = 0.0025
     metrics: tuple[str, ...] = PROCESS_METRICS
 
     def __init__(self, pid: int) -> None:

@@ -22,11 +22,12 @@ from pytest_triton_perf.probes.summary import (
 _HISTORY_S = 900.0
 """How far back samples are kept; far longer than a level may last."""
 
-_MAX_SHARE = 0.01
-"""The part of one CPU core that a probe may take in the long run."""
+_SHARE = 0.0095
+"""The part of one CPU core that the thread may take in the long run: a little below the 1 % that
+are promised, since a window of some seconds may have more of the dear readings than its part."""
 
 _CREDIT_S = 0.05
-"""CPU time that it may take at once: the first reading is dear, and some others."""
+"""CPU time that may be taken at once: the first reading is dear, and some others."""
 
 _SLACK_S = 0.005
 """How much too early a probe may be read, so that the thread wakes once for several."""
@@ -45,19 +46,43 @@ _DERIVED = "gpu_memory_delta_mb"
 
 
 @dataclass(kw_only=True)
+class _Account:
+    """CPU time that was taken, and is earned back as a share of one core."""
+
+    share: float
+    debt_s: float = 0.0
+    at: float = 0.0
+
+    def take(self, cost_s: float, at: float) -> None:
+        """Take it at the time ``at``."""
+        earned_s = (at - self.at) * self.share
+        self.debt_s = max(0.0, self.debt_s - earned_s) + cost_s
+        self.at = at
+
+    @property
+    def overdrawn(self) -> bool:
+        """More was taken than may be at once."""
+        return self.debt_s > _CREDIT_S
+
+    @property
+    def even_at(self) -> float:
+        """When it is not overdrawn any more."""
+        return self.at + (self.debt_s - _CREDIT_S) / self.share
+
+
+@dataclass(kw_only=True)
 class _Source:
     """A probe with what was read; ``reading_since`` is when the present reading began.
 
     ``hangs`` are readings that took too long, by beginning and end. ``cost_s`` is the CPU time of
-    the last reading, begun ``at``, and ``debt_s`` what its share of a core did not pay for yet.
+    the last reading and of all that the thread did since the reading before it, waking included.
     """
 
     probe: Probe
     samples: deque[Sample]
+    account: _Account
     due: float = 0.0
-    at: float = 0.0
     cost_s: float = 0.0
-    debt_s: float = 0.0
     reading_since: float | None = None
     hangs: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=1000))
     lost: tuple[float, Exception] | None = None
@@ -66,14 +91,18 @@ class _Source:
 class Sampler:
     """Reads each probe at its period, in one daemon thread, while it is entered.
 
-    A probe whose readings are dear is read less often, so that it does not take more than
-    1 % of a core. A probe that raises is not asked again: its metrics are missing from
-    then on, with the exception in words. Leaving closes the probes.
+    The thread takes no more than 1 % of a core: where that is not enough, those probes are read
+    less often that take more than their share of it. A probe that raises is not asked again: its
+    metrics are missing from then on, with the exception in words. Leaving closes the probes.
     """
 
     def __init__(self, probes: Sequence[Probe]) -> None:
         self._sources = [
-            _Source(probe=probe, samples=deque(maxlen=int(_HISTORY_S / probe.period_s)))
+            _Source(
+                probe=probe,
+                samples=deque(maxlen=int(_HISTORY_S / probe.period_s)),
+                account=_Account(share=probe.share),
+            )
             for probe in probes
         ]
         self._thread = threading.Thread(target=self._run, name="triton-perf-sampler", daemon=True)
@@ -83,6 +112,8 @@ class Sampler:
         # Guards all below and the samples; never held while a probe is read.
         self._state = threading.Lock()
         self._stopping = False
+        self._account = _Account(share=_SHARE)
+        self._accounted_s = 0.0
 
     def __enter__(self) -> "Sampler":
         self._thread.start()
@@ -168,8 +199,7 @@ class Sampler:
                 ask = None
 
     def _read(self, source: _Source, tick: float, *, fresh: bool) -> None:
-        at, cpu = time.monotonic(), time.thread_time()
-        source.reading_since = at
+        at = source.reading_since = time.monotonic()
         try:
             reading = source.probe.read(fresh=fresh)
         # Whatever it is, it must reach the reader of the figures, and not end the thread.
@@ -179,19 +209,19 @@ class Sampler:
             return
         finally:
             source.reading_since = None
-        now = time.monotonic()
+        now, cpu_s = time.monotonic(), time.thread_time()
+        cost_s, self._accounted_s = cpu_s - self._accounted_s, cpu_s
         with self._state:
             source.samples.append((now, reading))
             if now - at > _HANG_S:
                 source.hangs.append((at, now))
             if not fresh:
-                cost = time.thread_time() - cpu
+                source.cost_s = cost_s
+                for account in (source.account, self._account):
+                    account.take(cost_s, at)
                 period_s = source.probe.period_s
-                earned = (at - source.at) * _MAX_SHARE
-                source.at, source.cost_s = at, cost
-                source.debt_s = max(0.0, source.debt_s - earned) + cost
                 on_time = max(source.due or tick, now - period_s) + period_s
-                source.due = max(on_time, at + (source.debt_s - _CREDIT_S) / _MAX_SHARE)
+                source.due = max(on_time, min(source.account.even_at, self._account.even_at))
 
     def _read_once_more(self) -> None:
         """Have the thread read all probes now; returns when it did, or when patience ends."""
@@ -264,7 +294,7 @@ class Sampler:
         expected = int((end - start) / source.probe.period_s)
         # One may be missing at an end of the interval, where it came a little late.
         if taken + 1 < (1 - _MISSED) * expected:
-            dear = source.debt_s > _CREDIT_S
+            dear = source.account.overdrawn
             notes.append(
                 f"only {taken} of {expected} readings of {name} were taken, and a short peak may "
                 "be missing: "

@@ -239,6 +239,7 @@ class TritonMetricsProbe:
 
     name = "Triton's metrics endpoint"
     period_s = 0.25
+    share = 0.01
     metrics: tuple[str, ...] = (*GPU_METRICS, *PROCESS_METRICS)
 
     def __init__(self, endpoint: MetricsEndpoint) -> None:

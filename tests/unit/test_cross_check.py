@@ -14,6 +14,7 @@ class Nvml:
 
     name = "a device"
     period_s = 60.0
+    share = 0.01
     metrics = ("gpu_memory_mb", "power_w")
 
     def __init__(self, *readings: Reading) -> None:

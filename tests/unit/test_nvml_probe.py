@@ -56,6 +56,7 @@ def play(more):
     with open(script + ".new", "w") as file:
         file.write(first + more)
     os.replace(script + ".new", script)
+    time.sleep(0.01)  # the library looks at its script every 5 ms
 
 def show(*values):
     plain = [dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for v in values]

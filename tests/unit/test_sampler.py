@@ -20,6 +20,7 @@ class Scripted:
     """A source that gives the answers of a list, the last one for ever, and knows when."""
 
     name = "the script"
+    share = 0.005
 
     def __init__(
         self,
@@ -158,6 +159,20 @@ def test_a_few_dear_readings_are_paid_for_in_advance() -> None:
     with Sampler([probe]):
         wait_for(lambda: len(probe.times) >= 5)
     assert probe.times[4] - probe.times[0] < 2  # what the first took alone is paid for in 2 s
+
+
+def test_a_probe_may_take_what_others_leave() -> None:
+    def burn() -> Reading:
+        until = time.thread_time() + 0.02
+        while time.thread_time() < until:
+            pass
+        return Reading(cpu_memory_mb=1)
+
+    probe = Scripted(("cpu_memory_mb",), burn, period_s=0.02)
+    probe.share = 1e-6  # of its own, four readings are paid for after hours
+    with Sampler([probe]):
+        wait_for(lambda: len(probe.times) >= 4)
+    assert probe.times[3] - probe.times[0] > 0.5  # of the thread's, after a second
 
 
 def test_samples_that_were_missed_are_counted() -> None:

@@ -10,6 +10,7 @@ class Device:
 
     name = "a device"
     period_s = 60.0
+    share = 0.01
     metrics = ("gpu_memory_mb", "gpu_memory_delta_mb")
 
     def __init__(self, memory_mb: float) -> None:
