@@ -26,8 +26,8 @@ _SHARE = 0.0095
 """The part of one CPU core that the thread may take in the long run: a little below the 1 % that
 are promised, since a window of some seconds may have more of the dear readings than its part."""
 
-_CREDIT_S = 0.05
-"""CPU time that may be taken at once: the first reading is dear, and some others."""
+_CREDIT_S = 0.02
+"""CPU time that may be taken at once: some readings are dear."""
 
 _SLACK_S = 0.005
 """How much too early a probe may be read, so that the thread wakes once for several."""
@@ -217,8 +217,9 @@ class Sampler:
                 source.hangs.append((at, now))
             if not fresh:
                 source.cost_s = cost_s
-                for account in (source.account, self._account):
-                    account.take(cost_s, at)
+                if len(source.samples) > 1:  # the first one imports what it needs, once
+                    for account in (source.account, self._account):
+                        account.take(cost_s, at)
                 period_s = source.probe.period_s
                 on_time = max(source.due or tick, now - period_s) + period_s
                 source.due = max(on_time, min(source.account.even_at, self._account.even_at))
