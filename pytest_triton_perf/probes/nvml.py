@@ -22,12 +22,12 @@ tell them: it is enough for every 0.1 s with one GPU."""
 _STATE_LONGEST_S = 0.3
 """They are read so often with many GPUs too, or the shortest level would be without them."""
 
-_LISTING_SHARE = 0.0005
+_LISTING_SHARE = 0.001
 """The part of one CPU core for listing the GPUs' processes."""
 
-_LISTING_LONGEST_S = 2.0
-"""They are listed so often however dear the last time was: the first one imports psutil, which
-would else leave the first half minute without the server's own memory."""
+_LISTING_LONGEST_S = 0.2
+"""They are listed so often however dear the last time was, on a machine that is busy too: a peak of
+the server's own memory that falls between two lists is not seen, and nothing tells of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
