@@ -1,19 +1,59 @@
-"""The base of the paired gate: a model repository by its path, or as it is at a git ref."""
+"""The base of the paired gate: a model repository by its path or at a git ref, or an image."""
 
 import re
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from pytest_triton_perf.errors import MissingPartError, UsageError
 from pytest_triton_perf.git import GitError, git
+from pytest_triton_perf.servers.base import ServerSpec
 
 _OPTION = "--triton-perf-against"
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _LFS_POINTER_BYTES = 1024
 
 
-class Against:
+class Against(Protocol):
+    """What the paired gate compares with; ``str`` is its name in reports.
+
+    ``image`` is that of the base's server where it is not the head's.
+    """
+
+    image: str | None
+
+    def with_base(self, server: ServerSpec) -> ServerSpec:
+        """The head's server, with what its base is.
+
+        Raises:
+            UsageError: what was named is not there, or cannot be compared with.
+            MissingPartError: something has to be installed first.
+        """
+
+    def close(self) -> None:
+        """Remove what was put onto the disk; safe to call twice."""
+
+
+class AgainstImage:
+    """What ``--triton-perf-against-image`` names: the base has the head's models."""
+
+    def __init__(self, image: str) -> None:
+        self.image: str | None = image
+
+    def __str__(self) -> str:
+        return str(self.image)
+
+    def with_base(self, server: ServerSpec) -> ServerSpec:
+        """See :class:`Against`."""
+        return replace(server, base=server.repository, base_image=self.image)
+
+    def close(self) -> None:
+        """Nothing to remove."""
+
+
+class AgainstRepository:
     """What ``--triton-perf-against`` names.
 
     ``given`` is a folder, relative to ``home``, or else a git ref. Of a ref, all files are put into
@@ -25,12 +65,22 @@ class Against:
         folder = home / Path(given).expanduser()
         self._folder = folder.resolve() if folder.is_dir() else None
         self._trees: dict[Path, Path] = {}
+        self._bases: dict[Path, Path | None] = {}
+        self.image: str | None = None
         self.commits: dict[str, str] = {}
         """Of each git repository that was read, the commit."""
 
     def __str__(self) -> str:
         shown = [commit[:12] for commit in self.commits.values()]
         return " ".join([self._given, *(f"({commit})" for commit in shown)])
+
+    def with_base(self, server: ServerSpec) -> ServerSpec:
+        """See :class:`Against`; each repository is looked at once."""
+        if (head := server.repository) is None:
+            return server
+        if head not in self._bases:
+            self._bases[head] = self.repository(head)
+        return replace(server, base=self._bases[head])
 
     def repository(self, head: Path) -> Path | None:
         """The base of the model repository ``head``; ``None`` where there was none at the ref.

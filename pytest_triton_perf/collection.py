@@ -139,17 +139,11 @@ def prepare(
 
 
 def _set_base(items: Iterable[pytest.Item], against: Against) -> None:
-    """Give each test the base of its model repository, which is looked at once.
-
-    What is wrong with a base is no test's mistake, and told once.
-    """
-    bases: dict[Path, Path | None] = {}
+    """Give each test its base. What is wrong with one is no test's mistake, and told once."""
     for item in items:
         test = item.stash.get(PERF_TEST, None)
-        if test is not None and (head := test.server.repository) is not None:
-            if head not in bases:
-                bases[head] = against.repository(head)
-            item.stash[PERF_TEST] = replace(test, server=replace(test.server, base=bases[head]))
+        if test is not None:
+            item.stash[PERF_TEST] = replace(test, server=against.with_base(test.server))
 
 
 def order_for_few_reloads(items: list[pytest.Item]) -> None:

@@ -83,7 +83,8 @@ def compose(
     if settings.remote is None and settings.gpus not in ("all", "none"):
         NvmlProbe(None, settings.gpus).close()  # A wrong UUID is told before a server starts.
     journal = Journal(settings.output / FILE, session=session, resume=settings.resume)
-    launcher, runner, cpus = _launcher_and_runner(settings, images, progress)
+    base_image = None if against is None else against.image
+    launcher, runner, cpus = _launcher_and_runner(settings, images, base_image, progress)
     generator = PerfAnalyzer(runner)
     server = dict(launcher.describe())
     if settings.no_server:
@@ -120,7 +121,7 @@ def compose(
 
 
 def _launcher_and_runner(
-    settings: "Settings", images: Sequence[str], progress: "Progress"
+    settings: "Settings", images: Sequence[str], base_image: str | None, progress: "Progress"
 ) -> "tuple[Launcher, Runner, CpuSplit]":
     """How Triton comes to exist, where perf_analyzer runs, and on which CPUs both do."""
     from pytest_triton_perf.affinity import split_our_cpus
@@ -129,7 +130,7 @@ def _launcher_and_runner(
     from pytest_triton_perf.load.runner import LocalRunner
 
     if settings.launch == "docker":
-        return _in_containers(settings, images, progress)
+        return _in_containers(settings, images, base_image, progress)
 
     from pytest_triton_perf.servers.embedded import find_server
     from pytest_triton_perf.servers.local import LocalLauncher
@@ -145,10 +146,10 @@ def _launcher_and_runner(
 
 
 def _in_containers(
-    settings: "Settings", images: Sequence[str], progress: "Progress"
+    settings: "Settings", images: Sequence[str], base_image: str | None, progress: "Progress"
 ) -> "tuple[Launcher, Runner, CpuSplit]":
     from pytest_triton_perf.affinity import split_our_cpus
-    from pytest_triton_perf.errors import MissingPartError
+    from pytest_triton_perf.errors import MissingPartError, UsageError
     from pytest_triton_perf.load.perf_analyzer import find_perf_analyzer
     from pytest_triton_perf.load.runner import LocalRunner, ToolboxRunner
     from pytest_triton_perf.probes.nvml import why_no_gpu
@@ -159,6 +160,15 @@ def _in_containers(
     sdk_images = {
         image: None if on_host else settings.sdk_image or sdk_image_of(image) for image in images
     }
+    if base_image is not None:
+        # Its Triton is what differs: load comes from the head's perf_analyzer on both.
+        head_image, *others = images
+        if others:
+            raise UsageError(
+                f"--triton-perf-against-image: the tests run on {', '.join(images)}, and only one "
+                "image can be compared; select its tests with -k"
+            )
+        sdk_images.setdefault(base_image, sdk_images[head_image])
     plan = ContainerPlan(
         gpus="none" if settings.gpus == "all" and why_no_gpu() else settings.gpus,
         shm_size=settings.shm_size,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_triton_perf.against import Against
+from pytest_triton_perf.against import Against, AgainstImage, AgainstRepository
 from pytest_triton_perf.collection import PERF_TEST, PerfTest, image_given, prepare
 from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.comparisons import Comparison
@@ -89,8 +89,8 @@ class Lifecycle:
                 )
             named = any(image_given(item) is not None for item in items)
             settings = self._settings.decided(image_given=named)
-            if settings.against is not None and not self._config.option.collectonly:
-                self._against = Against(settings.against, settings.against_home)
+            if not self._config.option.collectonly:
+                self._against = _against(settings)
             prepare(items, settings, self._why_unmeasurable, self._against)
             tests = [item.stash[PERF_TEST] for item in items if PERF_TEST in item.stash]
             self._tests = tests
@@ -339,6 +339,14 @@ def _baselines(config: pytest.Config, settings: Settings) -> "Baselines | None":
     from pytest_triton_perf.baselines import Baselines
 
     return Baselines(compare=settings.compare, save=settings.save, home=config.rootpath)
+
+
+def _against(settings: Settings) -> Against | None:
+    if settings.against_image is not None:
+        return AgainstImage(settings.against_image)
+    if settings.against is not None:
+        return AgainstRepository(settings.against, settings.against_home)
+    return None
 
 
 def _exit_on_sigterm(signum: int, frame: FrameType | None) -> None:

@@ -169,6 +169,12 @@ OPTIONS = (
         shown_default="none",
     ),
     Option(
+        "--triton-perf-against-image",
+        "the same between two Triton images: measure the models side by side with them on this one",
+        metavar="IMAGE",
+        shown_default="none",
+    ),
+    Option(
         "--triton-perf-compare",
         "compare with the sessions in this file: what is out of line with them is suspect, which "
         "the paired gate can settle",

@@ -1,20 +1,20 @@
-"""The paired gate: one variant in the base and in the head, in turns on one server.
+"""The paired gate: one variant in the base and in the head, in turns.
 
 Both arms are served by the same process, one at a time and never together: nothing differs between
 them but the repository, an arm has the machine's memory to itself, and it is loaded afresh whenever
 its turn comes, so that what differs from load to load counts as noise. (Two servers would differ
 for the whole session in how their processes happen to lie in memory; two names for one model would
-break ensembles.) A quad is base, head, head, base or the other way round, as a coin says.
+break ensembles.) Arms that are two images get a server of their own at each turn, for the same
+reason. A quad is base, head, head, base or the other way round, as a coin says.
 """
 
 import contextlib
 import math
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pytest_triton_perf.bench import no_garbage_collection
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 Arm = Literal["base", "head"]
 _ARMS: tuple[Arm, Arm] = ("base", "head")
+
+Serve = Callable[[Arm], tuple[RunningServer, Watch]]
+"""Turns to an arm: the server that loads its models from then on, and what watches it."""
 
 _SEGMENT_S = 0.45
 _RELOADS = 3
@@ -131,7 +134,7 @@ class PairedRun:
         base = self._test.server.base
         return base is None or self._test.sweep.model not in [m.name for m in models_in(base)]
 
-    def measure(self, server: RunningServer, watch: Watch) -> None:
+    def measure(self, serve: Serve) -> None:
         """Make quads until all gates are decided, or the time is up.
 
         Raises:
@@ -141,7 +144,7 @@ class PairedRun:
         arms = self._arms()
         while self._quads < self._most_quads and any(point.is_open for point in self._points):
             self._progress.step(f"gate of {self._name}: quad {self._quads + 1}")
-            self._quad(arms, server, watch)
+            self._quad(arms, serve)
         told = ", ".join(f"{c.metric} {c.status}" for c in self.comparisons() if c.gated)
         self._progress.finished(f"gate of {self._name}: {told} after {self._quads} quads")
 
@@ -160,23 +163,22 @@ class PairedRun:
     def _tracks(self) -> list[_Track]:
         return [track for point in self._points for track in point.tracks]
 
-    def _arms(self) -> Mapping[Arm, tuple[Path, Variant]]:
+    def _arms(self) -> Mapping[Arm, Variant]:
         from pytest_triton_perf.servers.model_config import (
             apply_overrides,
             check_model,
             read_config,
         )
 
-        server, variant = self._test.server, self._test.variant
-        assert server.repository is not None
-        assert server.base is not None
+        base, variant = self._test.server.base, self._test.variant
+        assert base is not None
         try:
-            config = read_config(check_model(server.base, variant.model))
+            config = read_config(check_model(base, variant.model))
             changed = apply_overrides(variant.model, config or {}, variant.overrides)
         except UsageError as error:
             raise UsageError(f"the base: {error}") from None
         in_base = replace(variant, config={} if config is None else changed)
-        return {"base": (server.base, in_base), "head": (server.repository, variant)}
+        return {"base": in_base, "head": variant}
 
     @property
     def _most_quads(self) -> int:
@@ -188,9 +190,7 @@ class PairedRun:
         in_time = int(self._rules.max_seconds * self._quads / self._loaded_s)
         return max(self._quads, min(MOST_QUADS, in_time))
 
-    def _quad(
-        self, arms: Mapping[Arm, tuple[Path, Variant]], server: RunningServer, watch: Watch
-    ) -> None:
+    def _quad(self, arms: Mapping[Arm, Variant], serve: Serve) -> None:
         first, second = _ARMS if self._coin.random() < 0.5 else _ARMS[::-1]
         seconds = self._segment_s
         points = [point for point in self._points if point.is_open]
@@ -198,9 +198,14 @@ class PairedRun:
         for track in tracks:
             track.logs = {"base": [], "head": []}
         for turn, arm in enumerate((first, second, second, first)):
+            if turn != 2:
+                started = time.monotonic()
+                with _explained(arm):
+                    server, watch = serve(arm)
+                with _explained(arm, server):
+                    self._load(arms[arm], points, server, watch)
+                self._reloads_s += time.monotonic() - started
             with _explained(arm, server):
-                if turn != 2:
-                    self._load(*arms[arm], points, server, watch)
                 for point in points:
                     self._segment(arm, point, seconds, server, watch)
         self._quads += 1
@@ -219,15 +224,12 @@ class PairedRun:
 
     def _load(
         self,
-        repository: Path,
         variant: Variant,
         points: Sequence[_Point],
         server: RunningServer,
         watch: Watch,
     ) -> None:
         """Load an arm afresh, and send it requests that nobody measures."""
-        started = time.monotonic()
-        server.turn_to(repository)
         config = server.load(variant)
         server.settle()
         watch.look_again()
@@ -240,7 +242,6 @@ class PairedRun:
             self._generator.run(
                 point.requests, point.load, url=url, seconds=0, max_seconds=patience_s
             )
-        self._reloads_s += time.monotonic() - started
 
     def _segment(
         self, arm: Arm, point: _Point, seconds: float, server: RunningServer, watch: Watch
@@ -351,13 +352,25 @@ def _url(server: RunningServer, traffic: Traffic) -> str:
     return server.grpc_url if traffic.protocol == "grpc" else server.http_url
 
 
+def in_turns(server: RunningServer, watch: Watch, spec: ServerSpec) -> Serve:
+    """Both repositories of ``spec`` on one server, whose process stays."""
+
+    def serve(arm: Arm) -> tuple[RunningServer, Watch]:
+        repository = spec.base if arm == "base" else spec.repository
+        assert repository is not None
+        server.turn_to(repository)
+        return server, watch
+
+    return serve
+
+
 @contextlib.contextmanager
-def _explained(arm: Arm, server: RunningServer) -> Iterator[None]:
+def _explained(arm: Arm, server: RunningServer | None = None) -> Iterator[None]:
     """Say which arm could not be loaded or measured, and whether the server died of it."""
     try:
         yield
     except TritonPerfError as error:
-        if how := server.ended():
+        if server is not None and (how := server.ended()):
             raise ServerError(
                 f"the {arm}: tritonserver {how}; it was to be measured. Its last words:\n"
                 f"{tail(server.logs())}"

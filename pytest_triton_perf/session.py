@@ -20,7 +20,7 @@ from pytest_triton_perf.ingredients import requests_digest
 from pytest_triton_perf.journal import Journal
 from pytest_triton_perf.load.base import LoadGenerator
 from pytest_triton_perf.measuring import Rules
-from pytest_triton_perf.pairing import Asked, PairedRun, gone_models
+from pytest_triton_perf.pairing import Arm, Asked, PairedRun, Serve, gone_models, in_turns
 from pytest_triton_perf.probes.watch import Watch
 from pytest_triton_perf.progress import Progress
 from pytest_triton_perf.searching import SearchRun
@@ -170,13 +170,27 @@ class PerfSession:
             return
         try:
             with self._turn:
-                watched = self._watched(server)
-                run.measure(watched.server, watched.watch)
+                run.measure(self._serve(server))
         except TritonPerfError as error:
             self._progress.dropped(1)
             run.ended_early(error)
         finally:
             self._progress.clear()
+
+    def _serve(self, spec: ServerSpec) -> Serve:
+        """How the arms of a gate are served."""
+        if spec.base_image is None:
+            watched = self._watched(spec)
+            return in_turns(watched.server, watched.watch, spec)
+
+        def serve(arm: Arm) -> tuple[RunningServer, Watch]:
+            # Also where the arm stays: what differs from start to start counts as noise then.
+            self.stop()
+            image = spec.base_image if arm == "base" else spec.image
+            watched = self._watched(replace(spec, image=image))
+            return watched.server, watched.watch
+
+        return serve
 
     def _at(self, test: PerfTest, gate: Gate) -> tuple[Load, ...]:
         """The loads of a gate; of an automatic ramp, the highest that was measured."""

@@ -27,8 +27,8 @@ class Settings:
     budget passes on it, ``confidence`` that of printed intervals (0.95), and ``inconclusive``
     what an undecided budget does to its test: ``"warn"``, ``"fail"`` or ``"pass"``. The best
     configuration of a search goes to ``write_config``. ``against`` is what the paired gate
-    compares with, a git ref or the path of a model repository, relative to ``against_home``, and
-    ``max_slowdown_pct`` what it must find. A path or an
+    compares with, a git ref or the path of a model repository, relative to ``against_home``, or
+    ``against_image``, and ``max_slowdown_pct`` what it must find. A path or an
     image that was not given is ``None``. ``remote`` is the running Triton to use, ``None`` where
     one is to be started; ``metrics`` is its metrics endpoint, ``None`` where that was not given.
     ``compare`` and ``save`` are baseline files: with which to compare, and to which to add.
@@ -58,6 +58,7 @@ class Settings:
     resume: bool
     against: str | None
     against_home: Path
+    against_image: str | None
     max_slowdown_pct: float
     compare: Path | None
     save: Path | None
@@ -97,6 +98,7 @@ class Settings:
             resume=_resume(read, remote),
             against=_against(read, remote),
             against_home=read.home("triton_perf_against"),
+            against_image=_against_image(read, remote),
             max_slowdown_pct=_number(read, "triton_perf_max_slowdown_pct"),
             compare=read.path("triton_perf_compare"),
             save=read.path("triton_perf_save"),
@@ -111,12 +113,13 @@ class Settings:
         there is no image.
 
         Raises:
-            UsageError: ``server`` is no executable file.
+            UsageError: ``server`` is no executable file, or images are to be compared in another
+                launch mode.
         """
         launch, no_server = self.launch, ""
         if launch == "auto" and self.remote is not None:
             launch = "remote"
-        elif launch == "auto" and (self.image is not None or image_given):
+        elif launch == "auto" and (self.image or image_given or self.against_image):
             launch = "docker"
         elif launch == "auto":
             from pytest_triton_perf.servers.embedded import find_server
@@ -126,6 +129,11 @@ class Settings:
                 launch = "local"
             except MissingPartError as error:
                 launch, no_server = "docker", str(error)
+        if launch != "docker" and self.against_image is not None:
+            raise UsageError(
+                f"--triton-perf-against-image: no image is used with --triton-launch={launch}; the "
+                "gate between two images needs --triton-launch=docker and --triton-image"
+            )
         image = self.image or DEFAULT_IMAGE if launch == "docker" else None
         return replace(self, launch=launch, image=image, no_server=no_server)
 
@@ -234,6 +242,21 @@ def _against(read: _Reader, remote: Remote | None) -> str | None:
             "that this session starts: leave out --triton-url"
         )
     return against
+
+
+def _against_image(read: _Reader, remote: Remote | None) -> str | None:
+    image = read.given("triton_perf_against_image")
+    if image is not None and remote is not None:
+        raise UsageError(
+            f"--triton-perf-against-image: the Triton at {remote} runs from what it runs; the gate "
+            "needs one that this session starts: leave out --triton-url"
+        )
+    if image is not None and read.given("triton_perf_against") is not None:
+        raise UsageError(
+            "--triton-perf-against-image: --triton-perf-against is given too, and with both it "
+            "could not be told what a change comes from; run the two gates one after the other"
+        )
+    return image
 
 
 def _metrics(remote: Remote | None) -> MetricsEndpoint | None:

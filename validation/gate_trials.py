@@ -43,7 +43,7 @@ from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer, find_perf_analyz
 from pytest_triton_perf.load.runner import LocalRunner
 from pytest_triton_perf.markers import SweepSpec
 from pytest_triton_perf.measuring import Rules
-from pytest_triton_perf.pairing import Asked, PairedRun
+from pytest_triton_perf.pairing import Asked, PairedRun, in_turns
 from pytest_triton_perf.probes.sampler import Sampler
 from pytest_triton_perf.probes.watch import Watch
 from pytest_triton_perf.servers.base import ServerSpec
@@ -220,7 +220,7 @@ def trial(name: str, seed: int, gate: Gate) -> Trial:
                 progress=Silent(),  # type: ignore[arg-type]
             )
             started = time.monotonic()
-            run.measure(Arms(server, recorded), watch)
+            run.measure(in_turns(Arms(server, recorded), watch, spec))
             seconds = time.monotonic() - started
         finally:
             watch.stop()

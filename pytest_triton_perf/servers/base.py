@@ -17,12 +17,14 @@ class ServerSpec:
 
     ``repository`` is ``None`` where the server has one of its own, and ``image`` where it runs
     in no container of ours. ``base`` is the repository that the paired gate compares with, a
-    second one that the server can ``turn_to``.
+    second one that the server can ``turn_to``; or ``base_image`` is the image that it compares
+    with, from which the base's server runs.
     """
 
     repository: Path | None
     base: Path | None = None
     image: str | None = None
+    base_image: str | None = None
     server_args: tuple[str, ...] = ()
 
 

@@ -56,7 +56,8 @@ class DockerLauncher:
         self._start_seconds = start_seconds
         self._session = uuid.uuid4().hex
         self._servers: dict[str, DockerServer] = {}
-        wanted = dict.fromkeys(images, "--triton-image or the values of the fixture triton_image")
+        source = "--triton-image, --triton-perf-against-image or the fixture triton_image's values"
+        wanted = dict.fromkeys(images, source)
         wanted |= {sdk: "--triton-sdk-image" for sdk in images.values() if sdk is not None}
         with contextlib.closing(engine.connect()) as client:
             with engine.explained("remove the containers of dead sessions"):
@@ -147,7 +148,8 @@ class DockerServer(TritonServer):
         )
         assert spec.repository is not None, "a container has no repository of its own"
         self._spec = spec
-        self._repositories = [spec.repository, *([spec.base] if spec.base else [])]
+        base = spec.base or spec.repository
+        self._repositories = list(dict.fromkeys((spec.repository, base)))
         self._ports = ports
         self._plan = plan
         self._engine = engine.connect()

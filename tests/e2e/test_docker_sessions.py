@@ -1,6 +1,7 @@
 """Whole sessions in docker mode on a real engine: what they measure, and what they leave."""
 
 import contextlib
+import io
 import json
 import re
 import signal
@@ -277,6 +278,41 @@ def test_the_same_tests_run_on_several_images(docker_project, docker_engine):
     result.stdout.fnmatch_lines(["passed *add_sub_config_default@25.01-py3"])
     detailed = docker_project.output / "reports" / "detailed"
     assert len(list(detailed.glob("add_sub_config_*@*/detailed_report.pdf"))) == 4
+
+
+NAPS = """
+import pytest
+
+@pytest.mark.perf_sweep(model="naps", concurrency=1)
+@pytest.mark.perf_gate(max_slowdown_pct=20)
+def test_it(): pass
+"""
+
+
+@pytest.fixture
+def faster_image(docker_engine, built_image):
+    """The image with a variable that lets the model ``naps`` sleep for a third of the time."""
+    tag = f"{IMAGE}-faster"
+    recipe = f"FROM {built_image}\nENV NAP_S=0.004\n"
+    docker_engine.images.build(fileobj=io.BytesIO(recipe.encode()), tag=tag, rm=True)
+    yield tag
+    docker_engine.images.remove(tag)
+
+
+def test_a_gate_between_two_images_starts_each_arm_from_its_own(docker_project, faster_image):
+    docker_project.model("naps", "time.sleep(float(os.environ.get('NAP_S', '0.012')))")
+    docker_project.tests(NAPS)
+    brief = "--triton-perf-max-seconds=30"
+    args = (f"--triton-image={IMAGE}", f"--triton-perf-against-image={faster_image}", brief)
+    result = docker_project.run(*args)
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    run = docker_project.results()
+    (found,) = [c for c in run["comparisons"] if c["gated"]]
+    assert (found["status"], found["metric"], found["image"]) == ("regressed", "throughput", IMAGE)
+    assert -80 < found["change_pct"] < -40  # 12 ms of sleep in place of 4
+    assert set(run["environment"]["server"]["images"]) == {IMAGE, faster_image}
+    result.stdout.fnmatch_lines([f"gate against {faster_image}: 1 regressed"])
 
 
 def test_a_fixture_that_gives_another_image_than_its_param_is_told(docker_project):

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_triton_perf.against import Against
+from pytest_triton_perf.against import AgainstImage, AgainstRepository
 from pytest_triton_perf.errors import MissingPartError, UsageError
+from pytest_triton_perf.servers.base import ServerSpec
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2\nsize 132735\n"
 
@@ -61,7 +62,7 @@ def test_a_ref_is_taken_from_git_and_nothing_is_left(
     head = repository / "serving" / "models"
     (head / "m" / "1" / "model.py").write_text("three")
     before = git(repository, "status", "--porcelain=v2", "--branch")
-    against = Against(ref, repository)
+    against = AgainstRepository(ref, repository)
     try:
         assert source(against.repository(head)) == text
         assert source(head) == "three"
@@ -78,7 +79,7 @@ def test_a_ref_is_taken_from_git_and_nothing_is_left(
 def test_repositories_of_one_git_repository_share_one_tree(
     repository: Path, temporary: Path
 ) -> None:
-    against = Against("main", repository)
+    against = AgainstRepository("main", repository)
     head = repository / "serving" / "models"
     assert against.repository(head) == against.repository(head)
     assert len(list(temporary.iterdir())) == 1
@@ -88,7 +89,7 @@ def test_repositories_of_one_git_repository_share_one_tree(
 def test_a_model_repository_that_is_new_has_no_base(repository: Path, temporary: Path) -> None:
     new = repository / "new" / "models"
     new.mkdir(parents=True)
-    against = Against("main", repository)
+    against = AgainstRepository("main", repository)
     assert against.repository(new) is None
     against.close()
 
@@ -96,7 +97,7 @@ def test_a_model_repository_that_is_new_has_no_base(repository: Path, temporary:
 def test_a_folder_is_the_base_as_it_is(tmp_path: Path) -> None:
     base = tmp_path / "base"
     base.mkdir()
-    against = Against("base", tmp_path)
+    against = AgainstRepository("base", tmp_path)
     assert against.repository(tmp_path / "head") == base
     assert str(against) == "base"
     against.close()
@@ -110,7 +111,7 @@ def test_links_and_files_outside_the_model_repository_come_along(
     link = repository / "serving" / "models" / "m" / "1" / "weights"
     link.symlink_to("../../../../weights")
     commit(repository, "linked")
-    against = Against("main", repository)
+    against = AgainstRepository("main", repository)
     base = against.repository(repository / "serving" / "models")
     assert base is not None
     assert (base / "m" / "1" / "weights").read_text() == "heavy"
@@ -120,7 +121,7 @@ def test_links_and_files_outside_the_model_repository_come_along(
 
 def test_an_unknown_ref_is_a_usage_error(repository: Path) -> None:
     with pytest.raises(UsageError, match=r"--triton-perf-against=mian: .* no such ref in .*branch"):
-        Against("mian", repository).repository(repository / "serving" / "models")
+        AgainstRepository("mian", repository).repository(repository / "serving" / "models")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +144,7 @@ def test_a_shallow_clone_is_told_how_to_get_the_ref_and_that_works(
     ref = ref or git(repository, "rev-parse", "v1")
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "-q", "--depth=1", "--no-tags", f"file://{repository}", str(clone))
-    against = Against(ref, clone)
+    against = AgainstRepository(ref, clone)
     with pytest.raises(UsageError, match="a shallow clone: fetch the ref with") as problem:
         against.repository(clone / "serving" / "models")
     _, told, _ = str(problem.value).split("`")
@@ -157,14 +158,14 @@ def test_a_model_repository_outside_git_is_a_usage_error(tmp_path: Path) -> None
     with pytest.raises(
         UsageError, match=r"no such folder, and the model repository .* is in no git"
     ):
-        Against("main", tmp_path).repository(tmp_path)
+        AgainstRepository("main", tmp_path).repository(tmp_path)
 
 
 def test_weights_that_are_pointers_are_told_before_they_are_measured(
     repository: Path, temporary: Path
 ) -> None:
     commit(repository, POINTER)
-    against = Against("main", repository)
+    against = AgainstRepository("main", repository)
     with pytest.raises(UsageError, match=r"m/1/model.py is a Git LFS pointer.*git lfs fetch"):
         against.repository(repository / "serving" / "models")
     against.close()
@@ -176,13 +177,37 @@ def test_git_that_is_not_installed_is_a_missing_part(
 ) -> None:
     monkeypatch.setenv("PATH", str(repository))
     with pytest.raises(MissingPartError, match="apt-get install -y git"):
-        Against("main", repository).repository(repository / "serving" / "models")
+        AgainstRepository("main", repository).repository(repository / "serving" / "models")
 
 
 def test_variables_that_git_sets_for_hooks_lead_nowhere_else(
     repository: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
-    against = Against("v1", repository)
+    against = AgainstRepository("v1", repository)
     assert source(against.repository(repository / "serving" / "models")) == "one"
     against.close()
+
+
+def test_each_repository_is_looked_at_once(repository: Path, temporary: Path) -> None:
+    against = AgainstRepository("v1", repository)
+    head = repository / "serving" / "models"
+    found = [against.with_base(ServerSpec(repository=head, image=image)) for image in ("a", "b")]
+    assert [server.image for server in found] == ["a", "b"]
+    assert found[0].base == found[1].base
+    assert source(found[0].base) == "one"
+    assert len(list(temporary.iterdir())) == 1
+    against.close()
+
+
+def test_another_image_serves_the_same_models() -> None:
+    head = ServerSpec(repository=Path("/models"), image="triton:24.10", server_args=("--a",))
+    against = AgainstImage("triton:24.09")
+    assert str(against) == "triton:24.09"
+    assert against.with_base(head) == ServerSpec(
+        repository=Path("/models"),
+        base=Path("/models"),
+        image="triton:24.10",
+        base_image="triton:24.09",
+        server_args=("--a",),
+    )

@@ -535,6 +535,24 @@ MARK = "@pytest.mark.perf_sweep(model='add_sub', concurrency=1)"
             ("--triton-perf-against=main", "--triton-url=localhost:8001"),
             "*--triton-perf-against: the Triton at grpc://localhost:8001 has its own models*",
         ),
+        (
+            "",
+            MARK,
+            ("--triton-perf-against-image=a:1", "--triton-url=localhost:8001"),
+            "*--triton-perf-against-image: the Triton at grpc://localhost:8001 runs from what*",
+        ),
+        (
+            "",
+            MARK,
+            ("--triton-perf-against-image=a:1", "--triton-perf-against=main"),
+            "*--triton-perf-against-image: --triton-perf-against is given too*",
+        ),
+        (
+            "",
+            MARK,
+            ("--triton-perf-against-image=a:1", "--triton-launch=local"),
+            "*--triton-perf-against-image: no image is used with --triton-launch=local*",
+        ),
         ("", MARK, ("--triton-perf-max-slowdown-pct=0",), "*--triton-perf-max-slowdown-pct: exp*"),
     ],
 )

@@ -19,7 +19,7 @@ from pytest_triton_perf.errors import LoadError, ServerError, UsageError
 from pytest_triton_perf.load.base import LoadReport, Traffic
 from pytest_triton_perf.markers import SweepSpec
 from pytest_triton_perf.measuring import Rules
-from pytest_triton_perf.pairing import Asked, PairedRun, gone_models
+from pytest_triton_perf.pairing import Asked, PairedRun, gone_models, in_turns
 from pytest_triton_perf.probes.base import Reading
 from pytest_triton_perf.probes.sampler import Sampler
 from pytest_triton_perf.probes.watch import Watch
@@ -166,7 +166,7 @@ def paired(
     if run.is_new:
         return run
     try:
-        run.measure(server, Seen(server))  # type: ignore[arg-type]
+        run.measure(in_turns(server, Seen(server), tests[0].server))  # type: ignore[arg-type]
     except (LoadError, ServerError, UsageError) as error:
         run.ended_early(error)
     return run
