@@ -50,6 +50,16 @@ def failing(error: Exception) -> Answer:
     return answer
 
 
+def burning(cpu_s: float) -> Answer:
+    def answer() -> Reading:
+        until = time.thread_time() + cpu_s
+        while time.thread_time() < until:
+            pass
+        return Reading(cpu_memory_mb=1)
+
+    return answer
+
+
 def ram(*sizes_mb: float) -> Scripted:
     return Scripted(("cpu_memory_mb",), *(Reading(cpu_memory_mb=size) for size in sizes_mb))
 
@@ -123,13 +133,7 @@ def test_samples_are_taken_without_being_asked_for() -> None:
 
 
 def test_a_dear_probe_is_read_less_often_and_a_note_says_so() -> None:
-    def burn() -> Reading:
-        until = time.thread_time() + 0.02
-        while time.thread_time() < until:
-            pass
-        return Reading(cpu_memory_mb=1)
-
-    dear = Scripted(("cpu_memory_mb",), burn, period_s=0.01)
+    dear = Scripted(("cpu_memory_mb",), burning(0.02), period_s=0.01)
     cheap = Scripted(GPU, gpu(), period_s=0.01)
     start = time.monotonic()
     with Sampler([dear, cheap]) as sampler:
@@ -149,26 +153,23 @@ def test_a_dear_probe_is_read_less_often_and_a_note_says_so() -> None:
 
 
 def test_a_few_dear_readings_are_paid_for_in_advance() -> None:
-    def burn() -> Reading:
-        until = time.thread_time() + 0.02
-        while time.thread_time() < until:
-            pass
-        return Reading(cpu_memory_mb=1)
-
-    probe = Scripted(("cpu_memory_mb",), burn, Reading(cpu_memory_mb=1), period_s=0.02)
+    cheap = Reading(cpu_memory_mb=1)
+    probe = Scripted(("cpu_memory_mb",), cheap, burning(0.01), cheap, period_s=0.02)
     with Sampler([probe]):
         wait_for(lambda: len(probe.times) >= 5)
-    assert probe.times[4] - probe.times[0] < 2  # what the first took alone is paid for in 2 s
+    assert probe.times[4] - probe.times[0] < 0.8  # what the second took is paid for in 1 s
+
+
+def test_the_first_reading_is_not_paid_for() -> None:
+    cheap = Reading(cpu_memory_mb=1)
+    probe = Scripted(("cpu_memory_mb",), burning(0.1), cheap, period_s=0.02)
+    with Sampler([probe]):
+        wait_for(lambda: len(probe.times) >= 5)
+    assert probe.times[4] - probe.times[0] < 4  # it would be paid for after 8 s
 
 
 def test_a_probe_may_take_what_others_leave() -> None:
-    def burn() -> Reading:
-        until = time.thread_time() + 0.02
-        while time.thread_time() < until:
-            pass
-        return Reading(cpu_memory_mb=1)
-
-    probe = Scripted(("cpu_memory_mb",), burn, period_s=0.02)
+    probe = Scripted(("cpu_memory_mb",), burning(0.02), period_s=0.02)
     probe.share = 1e-6  # of its own, four readings are paid for after hours
     with Sampler([probe]):
         wait_for(lambda: len(probe.times) >= 4)
