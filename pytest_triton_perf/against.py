@@ -17,12 +17,11 @@ _LFS_POINTER_BYTES = 1024
 
 
 class Against(Protocol):
-    """What the paired gate compares with; ``str`` is its name in reports.
+    """What the paired gate compares with; ``str`` is its name in reports."""
 
-    ``image`` is that of the base's server where it is not the head's.
-    """
-
-    image: str | None
+    @property
+    def image(self) -> str | None:
+        """The image of the base's server where it is not the head's."""
 
     def with_base(self, server: ServerSpec) -> ServerSpec:
         """The head's server, with what its base is.
@@ -40,10 +39,10 @@ class AgainstImage:
     """What ``--triton-perf-against-image`` names: the base has the head's models."""
 
     def __init__(self, image: str) -> None:
-        self.image: str | None = image
+        self.image = image
 
     def __str__(self) -> str:
-        return str(self.image)
+        return self.image
 
     def with_base(self, server: ServerSpec) -> ServerSpec:
         """See :class:`Against`."""
@@ -66,7 +65,7 @@ class AgainstRepository:
         self._folder = folder.resolve() if folder.is_dir() else None
         self._trees: dict[Path, Path] = {}
         self._bases: dict[Path, Path | None] = {}
-        self.image: str | None = None
+        self.image = None
         self.commits: dict[str, str] = {}
         """Of each git repository that was read, the commit."""
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_triton_perf.bench import no_garbage_collection
 from pytest_triton_perf.collection import PerfTest
@@ -199,12 +199,7 @@ class PairedRun:
             track.logs = {"base": [], "head": []}
         for turn, arm in enumerate((first, second, second, first)):
             if turn != 2:
-                started = time.monotonic()
-                with _explained(arm):
-                    server, watch = serve(arm)
-                with _explained(arm, server):
-                    self._load(arms[arm], points, server, watch)
-                self._reloads_s += time.monotonic() - started
+                server, watch = self._load(arm, arms[arm], points, serve)
             with _explained(arm, server):
                 for point in points:
                     self._segment(arm, point, seconds, server, watch)
@@ -223,25 +218,27 @@ class PairedRun:
         return max(_SEGMENT_S, min(reload_s, longest_s))
 
     def _load(
-        self,
-        variant: Variant,
-        points: Sequence[_Point],
-        server: RunningServer,
-        watch: Watch,
-    ) -> None:
+        self, arm: Arm, variant: Variant, points: Sequence[_Point], serve: Serve
+    ) -> tuple[RunningServer, Watch]:
         """Load an arm afresh, and send it requests that nobody measures."""
-        config = server.load(variant)
-        server.settle()
-        watch.look_again()
+        started = time.monotonic()
+        with _explained(arm):
+            server, watch = serve(arm)
+        with _explained(arm, server):
+            config = server.load(variant)
+            server.settle()
+            watch.look_again()
+            for point in points:
+                self._warm_up(point, config, _url(server, point.traffic))
+        self._reloads_s += time.monotonic() - started
+        return server, watch
+
+    def _warm_up(self, point: _Point, config: Mapping[str, Any], url: str) -> None:
         patience_s = self._rules.max_seconds / 2
-        for point in points:
-            url = _url(server, point.traffic)
-            if point.requests is None:
-                point.requests = with_random_inputs(point.traffic, config)
-                self._generator.warm_up(point.requests, point.load, url=url, max_seconds=patience_s)
-            self._generator.run(
-                point.requests, point.load, url=url, seconds=0, max_seconds=patience_s
-            )
+        if point.requests is None:
+            point.requests = with_random_inputs(point.traffic, config)
+            self._generator.warm_up(point.requests, point.load, url=url, max_seconds=patience_s)
+        self._generator.run(point.requests, point.load, url=url, seconds=0, max_seconds=patience_s)
 
     def _segment(
         self, arm: Arm, point: _Point, seconds: float, server: RunningServer, watch: Watch

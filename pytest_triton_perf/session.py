@@ -285,7 +285,14 @@ class PerfSession:
 
     def _started(self, spec: ServerSpec) -> tuple[RunningServer, Watch, Mapping[str, Any]]:
         watched = self._watched(spec)
-        return watched.server, watched.watch, self._server_only[spec.image]
+        server, idle = watched.server, watched.watch.idle
+        row = self._server_only[spec.image] = {
+            "image": spec.image,
+            "version": server.version,
+            "cpu_memory_mb": idle.cpu_memory_mb,
+            "gpus": {uuid: dict(gpu) for uuid, gpu in idle.gpus.items()},
+        }
+        return server, watched.watch, row
 
     def _watched(self, spec: ServerSpec) -> _Watched:
         current = self._current
@@ -301,12 +308,6 @@ class PerfSession:
                 server.stop()
                 raise
             self._current = _Watched(spec=spec, server=server, watch=watch)
-            self._server_only[spec.image] = {
-                "image": spec.image,
-                "version": server.version,
-                "cpu_memory_mb": watch.idle.cpu_memory_mb,
-                "gpus": {uuid: dict(gpu) for uuid, gpu in watch.idle.gpus.items()},
-            }
         return self._current
 
     def _new_run(self, test: PerfTest) -> SweepRun | SearchRun:

@@ -96,7 +96,7 @@ class Settings:
             inconclusive=read.text("triton_perf_inconclusive"),
             write_config=read.path("triton_perf_write_config"),
             resume=_resume(read, remote),
-            against=_against(read, remote),
+            against=_against("triton_perf_against", read, remote),
             against_home=read.home("triton_perf_against"),
             against_image=_against_image(read, remote),
             max_slowdown_pct=_number(read, "triton_perf_max_slowdown_pct"),
@@ -234,23 +234,18 @@ def _resume(read: _Reader, remote: Remote | None) -> bool:
     return resume
 
 
-def _against(read: _Reader, remote: Remote | None) -> str | None:
-    against = read.given("triton_perf_against")
+def _against(name: str, read: _Reader, remote: Remote | None) -> str | None:
+    against = read.given(name)
     if against is not None and remote is not None:
         raise UsageError(
-            f"--triton-perf-against: the Triton at {remote} has its own models; the gate needs one "
-            "that this session starts: leave out --triton-url"
+            f"--{name.replace('_', '-')}: the Triton at {remote} has its own models; the gate "
+            "needs one that this session starts: leave out --triton-url"
         )
     return against
 
 
 def _against_image(read: _Reader, remote: Remote | None) -> str | None:
-    image = read.given("triton_perf_against_image")
-    if image is not None and remote is not None:
-        raise UsageError(
-            f"--triton-perf-against-image: the Triton at {remote} runs from what it runs; the gate "
-            "needs one that this session starts: leave out --triton-url"
-        )
+    image = _against("triton_perf_against_image", read, remote)
     if image is not None and read.given("triton_perf_against") is not None:
         raise UsageError(
             "--triton-perf-against-image: --triton-perf-against is given too, and with both it "

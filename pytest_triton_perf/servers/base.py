@@ -17,8 +17,8 @@ class ServerSpec:
 
     ``repository`` is ``None`` where the server has one of its own, and ``image`` where it runs
     in no container of ours. ``base`` is the repository that the paired gate compares with, a
-    second one that the server can ``turn_to``; or ``base_image`` is the image that it compares
-    with, from which the base's server runs.
+    second one that the server can ``turn_to``. Where it compares images, the base's server is
+    one of its own, from ``base_image``, and ``base`` is the same repository.
     """
 
     repository: Path | None

@@ -539,7 +539,7 @@ MARK = "@pytest.mark.perf_sweep(model='add_sub', concurrency=1)"
             "",
             MARK,
             ("--triton-perf-against-image=a:1", "--triton-url=localhost:8001"),
-            "*--triton-perf-against-image: the Triton at grpc://localhost:8001 runs from what*",
+            "*--triton-perf-against-image: the Triton at grpc://localhost:8001 has its own*",
         ),
         (
             "",
@@ -567,6 +567,16 @@ def test_a_base_that_is_not_there_is_told_once_for_all_tests(collect):
     result = collect(source, "--triton-perf-against=nowhere")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert result.stderr.str().count("--triton-perf-against=nowhere: ") == 1
+
+
+def test_one_image_alone_can_be_compared_with_another(collect):
+    several = "\n@pytest.mark.parametrize('triton_image', ['a:1', 'a:2'], indirect=True)"
+    source = GATED.format(gate="", mark=MARK + several)
+    result = collect(source, "--triton-launch=docker", "--triton-perf-against-image=a:0")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["*--triton-perf-against-image: the tests run on a:1, a:2, and only one image can be *-k"]
+    )
 
 
 def test_collecting_only_looks_for_no_base(collect):
