@@ -65,7 +65,7 @@ def write_reports(run: Run, output: Path, kinds: Collection[str]) -> list[str]:
     if {"plots", "pdf"} & set(kinds):
         from pytest_triton_perf.reports.plots import draw
 
-        attempt("plots", lambda: pictures.update(draw(run)))
+        attempt("plots", lambda: pictures.update(draw(run, kinds)))
     if "plots" in kinds:
         attempt("plots", lambda: _write_pictures(pictures, output / "plots"))
     if "html" in kinds:
@@ -81,6 +81,8 @@ def write_reports(run: Run, output: Path, kinds: Collection[str]) -> list[str]:
 
 def _write_pictures(pictures: Mapping[str, bytes], folder: Path) -> None:
     for name, png in pictures.items():
+        if not name.endswith(".png"):
+            continue
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png)

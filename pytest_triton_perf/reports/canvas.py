@@ -1,16 +1,23 @@
 """What all pictures have in common: how they look, and what they say where nothing is drawn."""
 
+import itertools
+import math
+import textwrap
+import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.metrics import Metric
 from pytest_triton_perf.domain.sweeps import Level
 from pytest_triton_perf.reports.content import constraint
+from pytest_triton_perf.reports.fonts import Font, use, without_remarks
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -23,24 +30,63 @@ LIMIT_TEXT: dict[str, Any] = {
     "textcoords": "offset points",
     "color": LIMIT,
     "fontsize": "small",
-    "bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+    # A colour with an alpha; one of the whole box makes some PDF engines paint dots.
+    "bbox": {"facecolor": (1, 1, 1, 0.8), "edgecolor": "none", "pad": 1},
 }
 _DPI, _DPI_OF_MANY = 130, 100
+_ROW_IN, _ROW_SIZE = (7.3, 3.4), 7
+"""Width between the margins of an A4 page, and points of the words there."""
 _FAR = 1.5
 """The picture has room for a bar of up to so many times its figure."""
 FEW_TICKS = 5
-_HALF = 48
-"""About so many letters fill half of the picture's width."""
+_AXES_IN, _LEFT_IN = 6.2, 0.5
+"""Inches across for the title of a figure, and what of a row is beside that."""
+_LETTER, _BOLD_LETTER, _KEY, _MOST_COLUMNS = 0.6, 0.69, 5, 4
+"""The width of a letter as a part of its size, and the piece of a line beside it in letters."""
+_LABEL = 80
+"""So many letters has the longest line of words in a picture."""
 _ARROW = 16
 """Of an open end, in points."""
 
 
+@dataclass
+class Legend:
+    """What stands under a figure: the words of each line with a piece of it, and a title."""
+
+    keys: "list[tuple[str, Artist]]" = field(default_factory=list)
+    title: str = ""
+
+    def __add__(self, other: "Legend") -> "Legend":
+        """One legend for both; words that are in both stand in it once."""
+        known = {words for words, _ in self.keys}
+        keys = [*self.keys, *(key for key in other.keys if key[0] not in known)]
+        return Legend(keys, self.title or other.title)
+
+    def put_under(self, figure: "Figure", *, fitted: bool = True) -> int:
+        """Draw it; ``fitted``: the figure's own layout makes room for it. Returns its rows."""
+        import matplotlib as mpl
+
+        labels = [short(words, _LABEL) for words, _ in self.keys]
+        room = figure.get_figwidth() * 72 / (_LETTER * mpl.rcParams["font.size"])
+        longest = max(map(len, labels), default=0) + _KEY
+        columns = max(1, min(len(labels), _MOST_COLUMNS, int(room / longest)))
+        figure.legend(
+            [piece for _, piece in self.keys],
+            labels,
+            loc="outside lower center" if fitted else "lower center",
+            ncols=columns,
+            title=self.title or None,
+            title_fontproperties={"size": "small"},
+        )
+        return math.ceil(len(labels) / columns)
+
+
 @contextmanager
-def style() -> Iterator[None]:
-    """Matplotlib as it comes, whatever the user's tests or files have set."""
+def style(fonts: Sequence[Font]) -> Iterator[None]:
+    """Matplotlib as it comes, whatever the user's tests or files have set; with these fonts."""
     import matplotlib as mpl
 
-    with mpl.rc_context(), warnings.catch_warnings():
+    with mpl.rc_context(), warnings.catch_warnings(), without_remarks():
         mpl.rcdefaults()
         mpl.rcParams.update(
             {
@@ -57,7 +103,8 @@ def style() -> Iterator[None]:
                 "figure.constrained_layout.h_pad": 0.05,
             }
         )
-        # A name in a script that the font lacks is drawn as boxes; that spoils no report.
+        use(fonts)
+        # A name in a script that no font has is drawn as boxes; that spoils no report.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
@@ -75,8 +122,10 @@ def say_missing(
         for metric in metrics
         if level.measurement.value(metric.name) is None
     }
-    text = "\n".join(short(reason) for reason in sorted(reasons)[:5]) or otherwise
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center")
+    lines = [line for reason in sorted(reasons)[:5] for line in textwrap.wrap(reason, _LABEL)]
+    text = "\n".join(lines) or otherwise
+    look: dict[str, Any] = {"ha": "center", "va": "center", "bbox": LIMIT_TEXT["bbox"]}
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, **look)
 
 
 def draw_intervals(axes: "Axes", level: Level, x: Metric, y: Metric, colour: str) -> bool:
@@ -121,30 +170,35 @@ def _draw_arrow(
 
 
 def limits_across(
-    axes: "Axes", budgets: Sequence[Budget], metric: Metric, top: float
-) -> "list[tuple[Line2D, str]]":
+    axes: "Axes",
+    budgets: Sequence[Budget],
+    metric: Metric,
+    top: float,
+    side: Literal["left", "right"],
+) -> Legend:
     """The budgets on the metric that goes up, as lines; ``top`` is the highest figure.
 
-    Returns what the legend says about them.
+    The words of a line stand at the end of it where there is most room, ``side``.
     """
-    keys: list[tuple[Line2D, str]] = []
+    legend = Legend()
     for budget in (budget for budget in budgets if budget.metric == metric):
         # A line far above would press all that was measured flat on the ground.
         above = budget.limit > 3 * top
-        keys.append(limit_key(budget, " (above this picture)" if above else ""))
+        legend.keys.append(limit_key(budget, " (above this picture)" if above else ""))
         if not above:
             axes.axhline(budget.limit, **LIMIT_LINE)
-            at, along = (0, budget.limit), axes.get_yaxis_transform()
-            text = limit_words(budget)
-            axes.annotate(text, at, xycoords=along, xytext=(4, 3), va="bottom", **LIMIT_TEXT)
-    return keys
+            at, along = (float(side == "right"), budget.limit), axes.get_yaxis_transform()
+            look = {"va": "bottom", "ha": side, **LIMIT_TEXT}
+            aside = (-4, 3) if side == "right" else (4, 3)
+            axes.annotate(limit_words(budget), at, xycoords=along, xytext=aside, **look)
+    return legend
 
 
-def limit_key(budget: Budget, more: str = "") -> "tuple[Line2D, str]":
-    """A budget's line and words in the legend."""
+def limit_key(budget: Budget, more: str = "") -> "tuple[str, Line2D]":
+    """A budget's words and line in the legend."""
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], **LIMIT_LINE), f"budget: {constraint(budget)}{more}"
+    return f"budget: {constraint(budget)}{more}", Line2D([], [], **LIMIT_LINE)
 
 
 def limit_words(budget: Budget) -> str:
@@ -166,16 +220,63 @@ def new_figure(title: str, *, of_many: bool = False) -> "tuple[Figure, Axes]":
     axes = figure.subplots()
     if of_many:
         axes.locator_params(nbins=FEW_TICKS)
-    # Told where it stands, a title does not look for its place among all labels of the axes.
-    axes.set_title(short(title), loc="left", y=1.0, fontweight="bold", fontsize=10)
+    axes.ticklabel_format(style="plain", useOffset=False)
+    _set_title(axes, title, size=10, room_in=_AXES_IN)
     return figure, axes
 
 
-def legend_columns(labels: Sequence[str]) -> int:
-    """How many labels of a legend stand side by side."""
-    return 2 if len(labels) > 1 and max(map(len, labels)) <= _HALF else 1
+def numbers_room(top: float) -> float:
+    """The part of such a figure's width that the numbers beside axes up to ``top`` take."""
+    letters = len(f"{top:.0f}") if top >= 1 else 3 - math.floor(math.log10(top))
+    return 0.05 + 0.013 * max(4, letters)
 
 
-def short(text: str, most: int = 80) -> str:
-    """The text, or its beginning where it is too long for a picture."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+def new_row(titles: Sequence[str]) -> "tuple[Figure, Sequence[Axes]]":
+    """A figure as wide as a page, with axes side by side, each under its title.
+
+    Its words are smaller: it is printed as large as it is.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    mpl.rcParams["font.size"] = _ROW_SIZE  # until the end of ``style``
+    figure = Figure(figsize=_ROW_IN, layout="constrained")
+    places = figure.subplots(1, len(titles), squeeze=False)[0]
+    for axes, title in zip(places, titles, strict=True):
+        axes.locator_params(nbins=FEW_TICKS)
+        axes.ticklabel_format(style="plain", useOffset=False)
+        room_in = _ROW_IN[0] / len(titles) - _LEFT_IN
+        _set_title(axes, f"{title[:1].upper()}{title[1:]}", size=_ROW_SIZE + 1, room_in=room_in)
+    return figure, places
+
+
+def _set_title(axes: "Axes", title: str, *, size: float, room_in: float) -> None:
+    most = int(room_in * 72 / (_BOLD_LETTER * size))
+    # Told where it stands, a title does not look for its place among all labels of the axes.
+    axes.set_title(short(title, most), loc="left", y=1.0, fontweight="bold", fontsize=size)
+
+
+def short(text: str, most: int) -> str:
+    """The text on one line, without its middle where it is too long for a picture.
+
+    Names differ at their ends. Letters that are as wide as high, as those of Korean, count twice.
+    """
+    line = "".join(c if c.isprintable() else _escaped(c) for c in " ".join(text.split()))
+    if sum(map(_width, line)) <= most:
+        return line
+    head, tail = _fitting(line, (most - 1) // 2), _fitting(line[::-1], most // 2)
+    return f"{head}…{tail[::-1]}"
+
+
+def _fitting(text: str, most: int) -> str:
+    """As much of the beginning as ``most`` letters have room for."""
+    widths = itertools.accumulate(map(_width, text))
+    return text[: sum(width <= most for width in widths)]
+
+
+def _width(letter: str) -> int:
+    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode()

@@ -128,11 +128,17 @@ def best_level(run: Run, levels: Sequence[Level]) -> tuple[Level, Miss] | None:
 
 
 def best_levels(run: Run, model: str) -> list[tuple[Level, Miss]]:
-    """The best level of each configuration, the best configuration first."""
-    return _ranked(run, configurations_of(run, model).values())
+    """The best level of each configuration, the best configuration first.
+
+    Before all others is what a search chose: it compared them over several measurements.
+    """
+    chosen = chosen_for_throughput(run, model)
+    ranked = _ranked(run, configurations_of(run, model).values())
+    return sorted(ranked, key=lambda pair: run.configuration(pair[0].sweep) != chosen)
 
 
 def _ranked(run: Run, configurations: Iterable[Sequence[Level]]) -> list[tuple[Level, Miss]]:
+    """The best level of each by a single measurement, the best first."""
     best = [best_level(run, levels) for levels in configurations]
     found = [pair for pair in best if pair is not None]
     return sorted(
@@ -154,23 +160,26 @@ def summary_sentence(run: Run, model: str) -> str:
 
     What searches found comes first.
     """
-    searches = [search for search in run.searches if search.model == model]
-    sentence = _best_sentence(run, model)
-    if (name := _chosen_for_throughput(run, searches)) is not None:
-        ranked = best_levels(run, model)
-        if ranked and run.configuration(ranked[0][0].sweep) != name:
-            sentence = (
-                f"{best_note(run, name)} Others may have more in a single measurement: the search "
-                "compared them over several."
-            )
-    return " ".join([*(f"{search}." for search in searches), sentence])
+    ranked = _ranked(run, configurations_of(run, model).values())
+    sentence = _best_sentence(run, model, ranked)
+    name = chosen_for_throughput(run, model)
+    if name is not None and ranked and run.configuration(ranked[0][0].sweep) != name:
+        sentence = (
+            f"{best_note(run, name)} Others may have more in a single measurement: the search "
+            "compared them over several."
+        )
+    return " ".join([*(f"{search}." for search in _searches(run, model)), sentence])
 
 
-def _chosen_for_throughput(run: Run, searches: Sequence[SearchResult]) -> str | None:
+def _searches(run: Run, model: str) -> list[SearchResult]:
+    return [search for search in run.searches if search.model == model]
+
+
+def chosen_for_throughput(run: Run, model: str) -> str | None:
     """The configuration that searches chose for its throughput, if they agree on one."""
     chosen = {
         name
-        for search in searches
+        for search in _searches(run, model)
         if search.best is not None and set(search.objectives) == {"throughput"}
         for name, sweeps in run.configurations.items()
         if sweeps[0].variant.name == search.best.variant
@@ -178,8 +187,7 @@ def _chosen_for_throughput(run: Run, searches: Sequence[SearchResult]) -> str | 
     return chosen.pop() if len(chosen) == 1 else None
 
 
-def _best_sentence(run: Run, model: str) -> str:
-    ranked = best_levels(run, model)
+def _best_sentence(run: Run, model: str, ranked: Sequence[tuple[Level, Miss]]) -> str:
     levels, names = levels_of(run, model), list(configurations_of(run, model))
     lead = (
         f"In {_count(len(levels), 'measurement')} "
@@ -241,6 +249,18 @@ def _overlap(one: Estimate, other: Estimate) -> bool:
     (low, high), (other_low, other_high) = one.ci or (None, None), other.ci or (None, None)
     apart = high is not None and other_low is not None and high < other_low
     return not (apart or (other_high is not None and low is not None and other_high < low))
+
+
+def gain_text(level: Level, ranked: Iterable[tuple[Level, Miss]]) -> str:
+    """How much more throughput a level has than the default's best one: ``+12.0%``.
+
+    With a word where their intervals overlap, so that it may be noise.
+    """
+    default = _default_beside(level, ranked)
+    if default is None or default[0] is level:
+        return NOT_MEASURED
+    text = f"{100 * (_throughput(level) / _throughput(default[0]) - 1):+.1f}%"
+    return f"{text}, unsure" if _overlap(_rate(level), _rate(default[0])) else text
 
 
 def _default_beside(

@@ -15,4 +15,4 @@ def safe_name(name: str) -> str:
     safe = re.sub(r"[^\w.+=@-]", "_", name).lstrip(".-")[:_MOST]
     if name and safe == name:
         return name
-    return f"{safe or '_'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{safe or '_'}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"

@@ -29,7 +29,7 @@ from pytest_triton_perf.reports.content import (
     overrides_text,
     satisfies,
 )
-from pytest_triton_perf.reports.plots import Line, latency_of, lines_of, memory_kind
+from pytest_triton_perf.reports.lines import Line, latency_of, lines_of, memory_kind
 from pytest_triton_perf.reports.tables import (
     Table,
     dynamic_batching,

@@ -1,7 +1,9 @@
 """The PDFs: one template each, set by wkhtmltopdf where it is installed and else by fpdf2."""
 
+import base64
 import math
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -23,8 +25,8 @@ from pytest_triton_perf.reports.content import (
     overrides_text,
     summary_sentence,
 )
+from pytest_triton_perf.reports.fonts import fonts_for, without_remarks
 from pytest_triton_perf.reports.names import safe_name
-from pytest_triton_perf.reports.plots import memory_kind
 from pytest_triton_perf.reports.processes import spread
 from pytest_triton_perf.reports.remarks import legend, remarks
 from pytest_triton_perf.reports.tables import best_table, image_table, level_table, verdict_table
@@ -33,7 +35,8 @@ from pytest_triton_perf.reports.templating import render
 _BATCH = 60
 """So many pages are set by one process of wkhtmltopdf, within ``_LIMIT_S``."""
 _LIMIT_S = 60.0
-_FONT = "DejaVu"
+_BEST = 3
+"""Of so many configurations, and the default, a summary tells."""
 
 Page = Callable[..., str]
 """A template with all its words but ``css``: whether the engine reads style sheets."""
@@ -147,21 +150,24 @@ def _read(pdf: Path) -> bytes:
 
 def by_fpdf2(page: Page) -> bytes:
     """The page as a PDF, by Python alone."""
-    import matplotlib as mpl
     from fpdf import FPDF, TextStyle
 
+    html = page(css=False)
+    fonts = fonts_for(html)
     pdf = FPDF(format="A4")
     pdf.set_producer("fpdf2")
     pdf.set_margin(12)
     pdf.set_auto_page_break(True, margin=12)
-    # Matplotlib ships a font with Unicode; the fonts of PDF itself have Latin only.
-    fonts = Path(mpl.get_data_path()) / "fonts" / "ttf"
-    pdf.add_font(_FONT, "", fonts / "DejaVuSans.ttf")
-    pdf.add_font(_FONT, "B", fonts / "DejaVuSans-Bold.ttf")
+    # The fonts of PDF itself have Latin only.
+    for font in fonts:
+        pdf.add_font(font.family, "", font.regular)
+        pdf.add_font(font.family, "B", font.bold)
     pdf.add_page()
-    pdf.set_font(_FONT, size=7)
+    pdf.set_font(fonts[0].family, size=7)
+    pdf.set_fallback_fonts([font.family for font in fonts[1:]], exact_match=False)
     pdf.write_html(
-        page(css=False),
+        html,
+        image_map=_decoded,
         table_line_separators=False,
         tag_styles={
             "h1": TextStyle(font_style="B", font_size_pt=17, color="#22262a", b_margin=0.3),
@@ -169,13 +175,20 @@ def by_fpdf2(page: Page) -> bytes:
             "p": TextStyle(font_size_pt=10, b_margin=1),
         },
     )
-    return bytes(pdf.output())
+    with without_remarks():
+        return bytes(pdf.output())
+
+
+def _decoded(uri: str) -> bytes:
+    """A picture of the page, whose address has all of it."""
+    svg = base64.b64decode(uri.partition(",")[2])
+    # Of all lengths in it fpdf2 converts this one alone, which is then too short.
+    return re.sub(rb"font-size: ([\d.]+)px", rb"font-size: \1pt", svg)
 
 
 def _summary(run: Run, model: str, pictures: Mapping[str, bytes]) -> Page:
     plots = f"simple/{safe_name(model)}"
     configurations = configurations_of(run, model)
-    kind = memory_kind(run, model)
     return partial(
         render,
         "result_summary.html.j2",
@@ -183,10 +196,9 @@ def _summary(run: Run, model: str, pictures: Mapping[str, bytes]) -> Page:
         sentence=summary_sentence(run, model),
         gpu_memory=gpu_memory_sentence(run, model),
         facts=facts(run, model),
-        best=best_table(run, model),
+        best=best_table(run, model, most=_BEST),
         images=image_table(run, model),
-        throughput_plot=pictures.get(f"{plots}/throughput_v_latency.png"),
-        memory_plot=pictures.get(f"{plots}/{kind}_mem_v_latency.png"),
+        plots=pictures.get(f"{plots}/v_latency.svg"),
         verdicts=verdict_table(
             run, (v for v in by_badness(run) if run.configuration(v) in configurations)
         ),
@@ -206,8 +218,8 @@ def _detailed(run: Run, name: str, pictures: Mapping[str, bytes]) -> Page:
         name=name,
         sentence=best_note(run, name),
         facts=[*facts(run, variant.model), ("Changes", overrides_text(variant))],
-        breakdown_plot=pictures.get(f"{plots}/latency_breakdown.png"),
-        memory_plot=pictures.get(f"{plots}/memory_timeline.png"),
+        breakdown_plot=pictures.get(f"{plots}/latency_breakdown.svg"),
+        memory_plot=pictures.get(f"{plots}/memory_timeline.svg"),
         client=level_table(run, levels, {"client"}),
         server=level_table(run, levels, {"server", "process", "gpu"}),
         verdicts=verdict_table(run, (v for v in by_badness(run) if run.configuration(v) == name)),

@@ -27,6 +27,7 @@ from pytest_triton_perf.reports.content import (
     best_levels,
     configurations_of,
     constraint,
+    gain_text,
     levels_of,
     miss,
     model_budgets,
@@ -93,9 +94,16 @@ def dynamic_batching(variant: Variant) -> str | None:
     return f"enabled, {delay} µs" if delay else "enabled"
 
 
-def best_table(run: Run, model: str) -> Table:
-    """The best level of each configuration, the best first; memory is the most of any level."""
+def best_table(run: Run, model: str, most: int | None = None) -> Table:
+    """The best level of each configuration, the best first; memory is the most of any level.
+
+    With ``most``, of so many configurations beside the default, in as few columns as a sheet of
+    paper has room for.
+    """
     levels, configurations = levels_of(run, model), configurations_of(run, model)
+    ranked = best_levels(run, model)
+    others = [level for level, _ in ranked if not level.sweep.variant.is_default][:most]
+    shown = [level for level, _ in ranked if level in others or level.sweep.variant.is_default]
 
     def total(level: Level) -> str:
         counts = instances(level.sweep.variant, has_gpu=bool(level.measurement.gpus))
@@ -123,16 +131,21 @@ def best_table(run: Run, model: str) -> Table:
         "p99 Latency (ms)": _figure(find_metric("p99_latency_ms")),
         "Throughput (infer/sec)": _figure(METRICS["throughput"]),
     }
+    if any(level.sweep.variant.is_default for level in shown) and len(shown) > 1:
+        columns["Gain over Default"] = lambda level: gain_text(level, ranked)
     for metric in (budget.metric for budget in budgets):
-        if metric.column not in columns and metric.unit != "MB":
+        measured = any(level.measurement.value(metric.name) is not None for level in shown)
+        if metric.column not in columns and metric.unit != "MB" and measured:
             columns[metric.column] = _figure(metric)
     columns["Max CPU Memory Usage (MB)"] = over_levels(METRICS["cpu_memory_mb"], max)
     if has_gpu(levels):
         columns["Max GPU Memory Usage (MB)"] = over_levels(METRICS["gpu_memory_mb"], max)
-        columns["Average GPU Utilization (%)"] = over_levels(METRICS["gpu_utilization_pct"], _mean)
+        if most is None:
+            utilization = over_levels(METRICS["gpu_utilization_pct"], _mean)
+            columns["Average GPU Utilization (%)"] = utilization
     return Table(
         header=list(columns),
-        rows=[[cell(level) for cell in columns.values()] for level, _ in best_levels(run, model)],
+        rows=[[cell(level) for cell in columns.values()] for level in shown],
         texts=texts,
     )
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 _LETTERS, _PADDING = 130, 2.5
 """About so many letters stand side by side on the page, and around a cell."""
+_WORD, _SHORT_WORD = 24, 12
+"""Words of so many letters are whole where the page has room, and wherever they are."""
 
 
 def render(template: str, **context: Any) -> str:
@@ -36,31 +38,37 @@ def _environment() -> "Environment":
     return environment
 
 
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+def _data_uri(svg: bytes) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
 
 
 def column_widths(table: Table) -> list[float]:
     """Each column's share of an A4 page in percent.
 
-    Where the page is too narrow, the widest columns break between words, and then (node ids
-    are long) inside them; titles, which are bold and so wider, never inside a word.
+    Where the page is too narrow, the widest columns break between words, and then inside long
+    ones (node ids are such); titles, which are bold and so wider, never inside a word.
     """
     titles = [_PADDING + 1.2 + 1.1 * _longest_word([title]) for title in table.header]
     columns = [[row[i] for row in table.rows] for i in range(len(table.header))]
     # A figure stays beside its interval.
     parts = [[word for cell in cells for word in cell.split()] for cells in columns[: table.texts]]
-    parts += columns[table.texts :]
-    words = [_PADDING + min(24, max(map(len, part), default=0)) for part in parts]
+    parts += [
+        [part for cell in cells for part in cell.split(", ")] for cells in columns[table.texts :]
+    ]
+
+    def least(most: int) -> list[float]:
+        words = [_PADDING + min(most, max(map(len, part), default=0)) for part in parts]
+        return list(map(max, words, titles))
+
     widths = [_PADDING + max(map(len, cells), default=0) for cells in columns]
     widths = list(map(max, widths, titles))
-    for least in (list(map(max, words, titles)), titles):
+    for floor in (least(_WORD), least(_SHORT_WORD)):
         while sum(widths) > _LETTERS:
-            loose = [i for i, width in enumerate(widths) if width > least[i]]
+            loose = [i for i, width in enumerate(widths) if width > floor[i]]
             if not loose:
                 break
             widest = max(loose, key=lambda i: widths[i])
-            widths[widest] = max(least[widest], widths[widest] - 1)
+            widths[widest] = max(floor[widest], widths[widest] - 1)
     return [round(100 * width / sum(widths), 1) for width in widths]
 
 

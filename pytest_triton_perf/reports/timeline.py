@@ -1,6 +1,5 @@
 """The picture of a variant's memory over time."""
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,20 +10,22 @@ from pytest_triton_perf.domain.timelines import Curve, MemoryTimeline, Phase
 from pytest_triton_perf.reports.canvas import (
     COLOURS,
     DEFAULT,
-    legend_columns,
+    Legend,
     limits_across,
     new_figure,
+    numbers_room,
     say_missing,
-    short,
 )
-from pytest_triton_perf.reports.raster import png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _BANDS = ("#f3f5f7", "#e4e8ec")
 _NAMED = 0.015
 """A band of at least this share of the picture has room for its name."""
+_LETTER, _MOST_NAMES = 0.019, 0.65
+"""What a letter of a name takes of the picture's height, and all of them at most."""
 _FEW = 60
 """So many samples can be told apart."""
 _PARTS = (*COLOURS[1:], "#CC79A7", "#E69F00")
@@ -32,7 +33,7 @@ _PARTS = (*COLOURS[1:], "#CC79A7", "#E69F00")
 
 def draw_memory(
     name: str, sweeps: Sequence[Sweep], metric: Metric, budgets: Sequence[Budget]
-) -> bytes:
+) -> "Figure":
     """How ``metric``, a memory, went while a configuration was loaded, warmed up and measured.
 
     The sweeps of several tests stand side by side, whatever time was between them.
@@ -52,20 +53,19 @@ def draw_memory(
     if not axes.lines:
         levels = [level for sweep in sweeps for level in sweep.levels]
         say_missing(axes, levels, metric, otherwise="no timeline was recorded")
-        return png(figure)
-    keys = limits_across(axes, budgets, metric, axes.dataLim.y1)
+        return figure
+    limits = limits_across(axes, budgets, metric, axes.dataLim.y1, "left")
     axes.set_xlim(0, phases[-1].end_s)
     # The names of the phases stand above the curve.
-    axes.set_ylim(0, 1.4 * max(axes.dataLim.y1, 1.0))
+    longest = max(len(phase.name) for phase in phases)
+    axes.set_ylim(0, max(axes.dataLim.y1, 1.0) / (1 - min(_MOST_NAMES, longest * _LETTER)))
     _draw_phases(axes, phases)
-    handles, labels = axes.get_legend_handles_labels()
-    names = [short(label) for label in (*labels, *(words for _, words in keys))]
-    ncols = legend_columns(names)
-    handles += [key for key, _ in keys]
-    figure.legend(handles, names, loc="lower center", ncols=ncols)
-    rows = math.ceil(len(names) / ncols)
-    figure.subplots_adjust(left=0.11, right=0.97, top=0.9, bottom=0.15 + 0.045 * rows)
-    return png(figure)
+    curves, words = axes.get_legend_handles_labels()
+    legend = Legend(list(zip(words, curves, strict=True))) + limits
+    rows = legend.put_under(figure, fitted=False)
+    left = numbers_room(axes.get_ylim()[1])
+    figure.subplots_adjust(left=left, right=0.97, top=0.9, bottom=0.15 + 0.045 * rows)
+    return figure
 
 
 def _draw_curves(axes: "Axes", timeline: MemoryTimeline, metric: Metric, begin: float) -> None:

@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from pytest_triton_perf.reports.canvas import style
+from pytest_triton_perf.reports.fonts import own_font
 from pytest_triton_perf.reports.raster import png
 
 PIL = pytest.importorskip("PIL.Image")
@@ -42,7 +43,7 @@ def matplotlibs_own(made: Figure) -> np.ndarray:
 
 
 def test_without_words_every_dot_is_matplotlibs() -> None:
-    with style():
+    with style([own_font()]):
         ours, theirs = pixels(png(figure(words=False))), matplotlibs_own(figure(words=False))
     assert ours.shape == (300, 400, 3)
     assert (ours == theirs).all()
@@ -50,7 +51,7 @@ def test_without_words_every_dot_is_matplotlibs() -> None:
 
 @pytest.mark.parametrize("time", ["set", "copied"])
 def test_words_stand_where_matplotlib_writes_them(time: str) -> None:
-    with style():
+    with style([own_font()]):
         if time == "copied":
             png(figure(words=True))
         ours, theirs = pixels(png(figure(words=True))), matplotlibs_own(figure(words=True))

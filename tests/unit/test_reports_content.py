@@ -7,6 +7,7 @@ from sample_run import (
     IMAGES,
     NO_GPU,
     add_sub_sweeps,
+    crowd_run,
     measurement,
     run_of,
     sample_run,
@@ -252,7 +253,7 @@ def test_the_table_of_best_configurations():
     table = best_table(sample_run(), "resnet")
     assert table.header == [
         "Model Config Name", "Load", "Within Constraints", "Dynamic Batching", "Max Batch Size",
-        "Total Instance Count", "p99 Latency (ms)", "Throughput (infer/sec)",
+        "Total Instance Count", "p99 Latency (ms)", "Throughput (infer/sec)", "Gain over Default",
         "Max CPU Memory Usage (MB)", "Max GPU Memory Usage (MB)", "Average GPU Utilization (%)",
     ]  # fmt: skip
     assert [row[:6] for row in table.rows] == [
@@ -263,10 +264,39 @@ def test_the_table_of_best_configurations():
 
 
 def test_a_budget_on_another_metric_has_its_column():
-    run = run_of(add_sub_sweeps(), [budget(p50_latency_ms=9), budget(max_power_w=200)])
-    table = best_table(run, "add_sub")
-    assert table.header[8:10] == ["p50 Latency (ms)", "GPU Power Usage (W)"]
-    assert table.rows[0][9] == "–"
+    table = best_table(run_of(add_sub_sweeps(), [budget(p50_latency_ms=9)]), "add_sub")
+    assert table.header[9] == "p50 Latency (ms)"
+    assert {row[9] for row in table.rows} != {"–"}
+
+
+def test_a_column_that_would_be_empty_is_left_out():
+    table = best_table(run_of(add_sub_sweeps(), [budget(max_power_w=200)]), "add_sub")
+    assert "GPU Power Usage (W)" not in table.header
+
+
+def gains(table):
+    at = table.header.index("Gain over Default")
+    return {row[0].removeprefix("add_sub_config_"): row[at] for row in table.rows}
+
+
+def test_gains_are_over_the_default_and_may_be_unsure():
+    table = best_table(run_of(add_sub_sweeps(), []), "add_sub")
+    assert gains(table) == {
+        "1": "+12.0%", "0": "+0.7%, unsure", "default": "–", "2": "-7.4%", "3": "-18.1%",
+    }  # fmt: skip
+
+
+def test_a_sheet_of_paper_has_the_three_best_and_the_default():
+    run = crowd_run(40)
+    few, all_of_them = best_table(run, "add_sub", most=3), best_table(run, "add_sub")
+    assert len(all_of_them.rows) == 40
+    assert [row[0] for row in few.rows] == [
+        *(row[0] for row in all_of_them.rows[:3]), "add_sub_config_default",
+    ]  # fmt: skip
+
+
+def test_without_a_default_there_is_no_gain():
+    assert "Gain over Default" not in best_table(run_of(add_sub_sweeps()[1:], []), "add_sub").header
 
 
 def test_what_is_not_known_of_a_config_is_not_made_up():

@@ -19,7 +19,18 @@ from sample_run import (
 from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.levels import Estimate, Load
 from pytest_triton_perf.domain.sweeps import Sweep
-from pytest_triton_perf.reports import plots
+from pytest_triton_perf.reports import lines, plots
+
+
+def drawn_alone(run):
+    """The pictures that stand alone."""
+    return plots.draw(run, ("plots",))
+
+
+@pytest.fixture
+def of_models_only(monkeypatch):
+    """Draw nothing of single variants."""
+    monkeypatch.setattr(plots, "configurations_of", lambda run, model: {})
 
 
 @pytest.fixture
@@ -42,7 +53,7 @@ def words(monkeypatch):
 
 
 def test_the_pictures_and_their_names():
-    pictures = plots.draw(run_of(add_sub_sweeps()[:2], []))
+    pictures = drawn_alone(run_of(add_sub_sweeps()[:2], []))
     assert sorted(pictures) == [
         "detailed/add_sub_config_0/latency_breakdown.png",
         "detailed/add_sub_config_0/memory_timeline.png",
@@ -59,14 +70,14 @@ def test_the_pictures_and_their_names():
 
 
 def test_each_image_has_its_line_and_its_name(words):
-    pictures = plots.draw(two_image_run())
+    pictures = drawn_alone(two_image_run())
     assert len(pictures) == 2 + 2 * 4
     legend = [text for text in words[0] if "config" in text or "other" in text]
     assert legend == [
         "add_sub_config_0@25.01-py3", "add_sub_config_0@24.10-py3",
         "add_sub_config_default@25.01-py3", "add_sub_config_default@24.10-py3",
     ]  # fmt: skip
-    assert any("add_sub_config_0@24.10-py3: server latency" in text for text in words[2:][1])
+    assert any("add_sub_config_0@24.10-py3: server latency" in text for text in words[4])
 
 
 def test_a_picture_says_what_it_shows(words):
@@ -77,7 +88,7 @@ def test_a_picture_says_what_it_shows(words):
             Budget.from_keyword("min_throughput", 4000, {"concurrency": 8}),
         ],
     )
-    plots.draw(run)
+    drawn_alone(run)
     throughput, memory, *breakdowns = words
     assert {
         "add_sub: throughput against p99 latency",
@@ -102,29 +113,27 @@ def test_a_picture_says_what_it_shows(words):
     } <= set(breakdowns[0])  # fmt: skip
 
 
-def test_a_budget_far_above_is_named_and_does_not_flatten_the_rest(words, monkeypatch):
-    monkeypatch.setattr(plots, "_breakdown", lambda *args: b"")
+def test_a_budget_far_above_is_named_and_does_not_flatten_the_rest(words, of_models_only):
     budgets = [
         Budget.from_keyword("max_cpu_memory_mb", 4000),
         Budget.from_keyword("min_throughput", 9000),
     ]
-    plots.draw(run_of(add_sub_sweeps(), budgets))
+    drawn_alone(run_of(add_sub_sweeps(), budgets))
     throughput, memory = words
     assert "budget: CPU memory ≤ 4000 MB at every load (above this picture)" in memory
     assert "3000" not in memory
     assert {"budget: throughput ≥ 9000 infer/s at every load", "8000"} <= set(throughput)
 
 
-def test_a_crowd_stays_in_the_background(words, monkeypatch):
-    monkeypatch.setattr(plots, "_breakdown", lambda *args: b"")
-    plots.draw(crowd_run(40))
+def test_a_crowd_stays_in_the_background(words, of_models_only):
+    drawn_alone(crowd_run(40))
     assert "36 others" in words[0]
     assert sum("config" in text for text in words[0]) == 4
 
 
 def test_a_gpu_model_shows_gpu_memory_and_its_batches(words):
     run = dataclasses.replace(sample_run(), sweeps=sample_run().sweeps[5:6])
-    assert "simple/resnet/gpu_mem_v_latency.png" in plots.draw(run)
+    assert "simple/resnet/gpu_mem_v_latency.png" in drawn_alone(run)
     assert "GPU memory (MB)" in words[1]
     assert {"resnet_config_default, batch 1"} <= set(words[0])
     assert {"1\nbatch 1", "8\nbatch 4"} <= set(words[2])
@@ -132,8 +141,8 @@ def test_a_gpu_model_shows_gpu_memory_and_its_batches(words):
 
 def test_the_latency_is_the_one_with_the_budget():
     run = run_of(add_sub_sweeps()[:1], [Budget.from_keyword("p90_latency_ms", 5)])
-    assert plots.latency_of(run, "add_sub").name == "p90_latency_ms"
-    assert plots.latency_of(run_of(add_sub_sweeps()[:1], []), "add_sub").name == "p99_latency_ms"
+    assert lines.latency_of(run, "add_sub").name == "p90_latency_ms"
+    assert lines.latency_of(run_of(add_sub_sweeps()[:1], []), "add_sub").name == "p99_latency_ms"
 
 
 def test_what_was_not_measured_is_said_in_the_picture(words):
@@ -141,14 +150,14 @@ def test_what_was_not_measured_is_said_in_the_picture(words):
     kept = {k: v for k, v in level.values.items() if "latency" in k or k == "throughput"}
     level = dataclasses.replace(level, values=kept, missing={"cpu_memory_mb": NO_GPU})
     run = run_of([Sweep(test="t", variant=variant("m"), measurements=[level])], [])
-    plots.draw(run)
+    drawn_alone(run)
     assert f"CPU memory was not measured: {NO_GPU}" in words[1]
     assert any("queue was not measured: not among" in text for text in words[2])
 
 
 def test_tests_of_the_same_variant_have_lines_of_their_own():
     first, second = add_sub_sweeps()[0], dataclasses.replace(add_sub_sweeps()[0], test="t.py::http")
-    labels = [line.label for line in plots.lines_of(run_of([first, second], []), "add_sub")]
+    labels = [line.label for line in lines.lines_of(run_of([first, second], []), "add_sub")]
     assert labels == [
         "add_sub_config_default (test_add_sub[add_sub_config_default])",
         "add_sub_config_default (http)",
@@ -156,13 +165,11 @@ def test_tests_of_the_same_variant_have_lines_of_their_own():
 
 
 @pytest.fixture
-def figures(monkeypatch):
+def figures(monkeypatch, of_models_only):
     """Every figure of a model that is drawn."""
     drawn = []
     monkeypatch.setattr(plots, "png", lambda figure: drawn.append(figure) or b"")
     monkeypatch.setattr(plots, "spread", lambda work, jobs: [work(job) for job in jobs])
-    monkeypatch.setattr(plots, "_breakdown", lambda *args: b"")
-    monkeypatch.setattr(plots, "draw_memory", lambda *args: b"")
     return drawn
 
 
@@ -182,7 +189,7 @@ def test_intervals_are_bars_and_open_ends_are_arrows(figures):
         "p99_latency_ms": Estimate(value=2.0, ci=(1.5, 9.0)),
     }
     one = dataclasses.replace(one, measurements=[dataclasses.replace(level, values=values)])
-    plots.draw(run_of([one], []))
+    drawn_alone(run_of([one], []))
     throughput, memory = figures
     assert bars_and_arrows(throughput) == ([(1.5, 1000.0), (9.0, 1000.0), (2.0, 900.0)], 1)
     # A long bar runs out of the picture.
@@ -191,7 +198,7 @@ def test_intervals_are_bars_and_open_ends_are_arrows(figures):
 
 
 def test_only_the_coloured_lines_have_bars(figures):
-    plots.draw(crowd_run(40))
+    drawn_alone(crowd_run(40))
     ends, arrows = bars_and_arrows(figures[0])
     assert (len(ends), arrows) == (4 * 5 * 4, 0)
 
@@ -214,7 +221,7 @@ def test_no_load_lies_on_another(figures, closeness):
         return dataclasses.replace(first, variant=named, measurements=changed, test=name)
 
     sweeps = [moved(f"add_sub_config_{n}", closeness**n) for n in range(3)]
-    plots.draw(run_of(sweeps, [Budget.from_keyword("p99_latency_ms", 100)]))
+    drawn_alone(run_of(sweeps, [Budget.from_keyword("p99_latency_ms", 100)]))
     for figure in figures:
         figure.draw_without_rendering()
         told = [t for t in figure.axes[0].texts if t.get_text().isdigit()]
@@ -228,13 +235,13 @@ def test_without_intervals_the_legend_speaks_of_none(words):
     level = measurement(Load(concurrency=1), 100, 1)
     bare = {name: Estimate(value=found.value) for name, found in level.values.items()}
     level = dataclasses.replace(level, values=bare)
-    plots.draw(run_of([Sweep(test="t", variant=variant("m"), measurements=[level])], []))
+    drawn_alone(run_of([Sweep(test="t", variant=variant("m"), measurements=[level])], []))
     assert "numbers at the points: concurrency" in words[0]
 
 
 def test_the_users_own_matplotlib_settings_neither_matter_nor_change():
     with mpl.rc_context({"text.usetex": True, "figure.dpi": 33}), warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert plots.draw(run_of(add_sub_sweeps()[:1], []))
+        assert drawn_alone(run_of(add_sub_sweeps()[:1], []))
         assert mpl.rcParams["text.usetex"] is True
         assert mpl.rcParams["figure.dpi"] == 33

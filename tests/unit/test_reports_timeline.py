@@ -1,8 +1,6 @@
 import dataclasses
-import io
 
 import pytest
-from PIL import Image
 from sample_run import GPU, NO_GPU, add_sub_sweeps, measurement, sample_run, variant
 
 from pytest_triton_perf.domain.budgets import Budget
@@ -15,19 +13,10 @@ from pytest_triton_perf.reports import timeline
 CPU_MEMORY, GPU_MEMORY = METRICS["cpu_memory_mb"], METRICS["gpu_memory_mb"]
 
 
-@pytest.fixture
-def figures(monkeypatch):
-    """Every figure that is drawn."""
-    drawn = []
-    finish = timeline.png
-
-    def keep(figure):
-        figure.draw_without_rendering()  # which makes the numbers at the axes
-        drawn.append(figure)
-        return finish(figure)
-
-    monkeypatch.setattr(timeline, "png", keep)
-    return drawn
+def drawn(*args):
+    figure = timeline.draw_memory("add_sub_config_default", *args)
+    figure.draw_without_rendering()  # which makes the numbers at the axes
+    return figure
 
 
 def words(figure):
@@ -46,12 +35,10 @@ def budget(name, limit, at=None):
     return Budget.from_keyword(name, limit, at)
 
 
-def test_the_phases_are_named_and_the_budget_is_a_line(figures):
+def test_the_phases_are_named_and_the_budget_is_a_line():
     one = add_sub_sweeps()[0]
     budgets = [budget("max_cpu_memory_mb", 200), budget("p99_latency_ms", 5)]
-    png = timeline.draw_memory("add_sub_config_default", [one], CPU_MEMORY, budgets)
-    assert Image.open(io.BytesIO(png)).format == "PNG"
-    (figure,) = figures
+    figure = drawn([one], CPU_MEMORY, budgets)
     assert {
         "add_sub_config_default: CPU memory over time",
         "seconds of loading and measuring",
@@ -68,58 +55,46 @@ def test_the_phases_are_named_and_the_budget_is_a_line(figures):
     assert figure.axes[0].get_xlim()[1] == one.memory.phases[-1].end_s > at[-1]
 
 
-def test_one_gpu_is_one_curve_and_two_have_their_parts(figures):
+def test_one_gpu_is_one_curve_and_two_have_their_parts():
     one = sample_run().sweeps[5]
-    timeline.draw_memory("add_sub_config_default", [one], GPU_MEMORY, [])
-    assert len(curves(figures[0])) == 1
-    assert GPU not in words(figures[0])
+    figure = drawn([one], GPU_MEMORY, [])
+    assert len(curves(figure)) == 1
+    assert GPU not in words(figure)
     half = Curve(at_s=[0.0, 1.0, 2.0], mb=[100.0, 200.0, 300.0])
     memory = dataclasses.replace(one.memory, gpus={"GPU-a": half, "GPU-b": half})
-    timeline.draw_memory(
-        "add_sub_config_default", [dataclasses.replace(one, memory=memory)], GPU_MEMORY, []
-    )
-    assert len(curves(figures[1])) == 3
-    assert {"GPU memory, all GPUs", "GPU-a", "GPU-b"} <= set(words(figures[1]))
+    figure = drawn([dataclasses.replace(one, memory=memory)], GPU_MEMORY, [])
+    assert len(curves(figure)) == 3
+    assert {"GPU memory, all GPUs", "GPU-a", "GPU-b"} <= set(words(figure))
 
 
-def test_the_tests_of_a_variant_stand_side_by_side(figures):
+def test_the_tests_of_a_variant_stand_side_by_side():
     one = add_sub_sweeps()[0]
-    timeline.draw_memory(
-        "add_sub_config_default",
-        [one, dataclasses.replace(one, test="t.py::again")],
-        CPU_MEMORY,
-        [],
-    )
-    (first, _), (second, _) = curves(figures[0])
+    figure = drawn([one, dataclasses.replace(one, test="t.py::again")], CPU_MEMORY, [])
+    (first, _), (second, _) = curves(figure)
     end = one.memory.phases[-1].end_s
     assert second[0] == pytest.approx(end + first[0])
-    assert figures[0].axes[0].get_xlim()[1] == 2 * end
-    assert words(figures[0]).count("load") == 2
-    assert words(figures[0]).count("CPU memory") == 1  # in the legend
+    assert figure.axes[0].get_xlim()[1] == 2 * end
+    assert words(figure).count("load") == 2
+    assert words(figure).count("CPU memory") == 1  # in the legend
 
 
-def test_no_memory_at_all_can_be_drawn(figures):
+def test_no_memory_at_all_can_be_drawn():
     one = sample_run().sweeps[5]
     memory = dataclasses.replace(
         one.memory, curves={"gpu_memory_mb": Curve(at_s=[0.0, 1.0, 2.0], mb=[0.0, 0.0, 0.0])}
     )
-    timeline.draw_memory(
-        "add_sub_config_default", [dataclasses.replace(one, memory=memory)], GPU_MEMORY, []
-    )
-    assert len(curves(figures[0])) == 1
+    figure = drawn([dataclasses.replace(one, memory=memory)], GPU_MEMORY, [])
+    assert len(curves(figure)) == 1
 
 
-def test_what_was_not_measured_is_said_in_the_picture(figures):
+def test_what_was_not_measured_is_said_in_the_picture():
     level = measurement(Load(concurrency=1), 100, 1)
     level = dataclasses.replace(level, values={}, missing={"cpu_memory_mb": NO_GPU})
     for memory in (None, dataclasses.replace(add_sub_sweeps()[0].memory, curves={})):
         sweep = Sweep(test="t", variant=variant("m"), measurements=[level], memory=memory)
-        timeline.draw_memory("add_sub_config_default", [sweep], CPU_MEMORY, [])
-    for figure in figures:
-        assert f"CPU memory was not measured: {NO_GPU}" in words(figure)
+        assert f"CPU memory was not measured: {NO_GPU}" in words(drawn([sweep], CPU_MEMORY, []))
 
 
-def test_a_sweep_without_a_timeline_says_so(figures):
+def test_a_sweep_without_a_timeline_says_so():
     sweep = dataclasses.replace(add_sub_sweeps()[0], memory=None)
-    timeline.draw_memory("add_sub_config_default", [sweep], CPU_MEMORY, [])
-    assert "no timeline was recorded" in words(figures[0])
+    assert "no timeline was recorded" in words(drawn([sweep], CPU_MEMORY, []))

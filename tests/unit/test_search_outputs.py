@@ -12,6 +12,8 @@ from pytest_triton_perf.domain.results import Run, from_json, merge, to_json
 from pytest_triton_perf.domain.searched import Candidate, SearchResult
 from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.reports.content import summary_sentence
+from pytest_triton_perf.reports.lines import lines_of
+from pytest_triton_perf.reports.tables import best_table
 from pytest_triton_perf.servers.model_config import read_config
 from pytest_triton_perf.suggestions import suggest
 from pytest_triton_perf.written_configs import write_configs
@@ -179,6 +181,9 @@ def test_the_summary_names_one_best_configuration_and_that_is_the_searchs():
     )
     assert text.endswith("the search compared them over several.")
     assert "m_config_1" not in text
+    assert [row[0] for row in best_table(run, "m").rows] == ["m_config_0", "m_config_1"]
+    assert [line.label for line in lines_of(run, "m")] == ["m_config_0", "m_config_1"]
     # Where the objective is another, the most throughput is no second answer.
     other_goal = replace(run, searches=[result(objectives={"avg_latency_ms": 1.0})])
     assert "m_config_1 provides the best throughput" in summary_sentence(other_goal, "m")
+    assert [row[0] for row in best_table(other_goal, "m").rows] == ["m_config_1", "m_config_0"]
