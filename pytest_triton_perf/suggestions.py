@@ -2,6 +2,7 @@
 
 from pytest_triton_perf.domain.levels import Estimate
 from pytest_triton_perf.domain.metrics import percentile_of
+from pytest_triton_perf.domain.names import on_one_line
 from pytest_triton_perf.domain.results import Run
 from pytest_triton_perf.domain.sweeps import Level, Sweep
 
@@ -26,7 +27,7 @@ def suggest(run: Run, margin_pct: float) -> str:
         load = None if chosen is None else chosen.load
         lines += [
             "",
-            f"# {sweep.test}: {run.configuration(sweep)}",
+            f"# {on_one_line(f'{sweep.test}: {run.configuration(sweep)}')}",
             *_budget(sweep, load, margin_pct),
         ]
     return "\n".join(lines)

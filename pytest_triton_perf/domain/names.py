@@ -1,8 +1,9 @@
-"""Names that users type: find the one that was meant."""
+"""Names: which one was meant, and how a person reads them."""
 
 import difflib
 import itertools
 import re
+import unicodedata
 from collections.abc import Collection, Iterable
 
 _PARTS = re.compile("(?<=[/:@])")
@@ -33,3 +34,14 @@ def with_image(name: str, image: str | None, images: Collection[str]) -> str:
     shared = sum(1 for _ in itertools.takewhile(lambda column: len(set(column)) == 1, columns))
     own = "".join(_PARTS.split(image)[shared:])
     return f"{name}@{_DIGEST.sub(lambda digest: digest[0][:12], own)}"
+
+
+def on_one_line(text: str) -> str:
+    """``text`` as a person can read it in a line: without breaks, and without what has no shape."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+def width(text: str) -> int:
+    """How many columns of a terminal a line takes; letters of Korean, for one, are two wide."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.levels import Estimate
 from pytest_triton_perf.domain.metrics import Metric, find_metric
+from pytest_triton_perf.domain.names import width
 
 if TYPE_CHECKING:
     from pytest_triton_perf.domain.sweeps import Level, Sweep
@@ -33,13 +34,14 @@ def ramp_table(sweep: "Sweep", budgets: Sequence[Budget] = (), mark: "Level | No
 
 def columns(rows: Sequence[Sequence[str]], *, right: Collection[int]) -> str:
     """Rows of text as aligned columns; those whose index is in ``right`` are flush right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+
+    def padded(cell: str, column: int) -> str:
+        space = " " * (widths[column] - width(cell))
+        return space + cell if column in right else cell + space
+
     return "\n".join(
-        "  ".join(
-            cell.rjust(width) if i in right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
+        "  ".join(padded(cell, column) for column, cell in enumerate(row)).rstrip() for row in rows
     )
 
 

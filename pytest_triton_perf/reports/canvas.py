@@ -3,7 +3,6 @@
 import itertools
 import math
 import textwrap
-import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.metrics import Metric
+from pytest_triton_perf.domain.names import on_one_line, width
 from pytest_triton_perf.domain.sweeps import Level
 from pytest_triton_perf.reports.content import constraint
 from pytest_triton_perf.reports.fonts import Font, use, without_remarks
@@ -68,7 +68,7 @@ class Legend:
 
         labels = [short(words, _LABEL) for words, _ in self.keys]
         room = figure.get_figwidth() * 72 / (_LETTER * mpl.rcParams["font.size"])
-        longest = max(map(len, labels), default=0) + _KEY
+        longest = max(map(width, labels), default=0) + _KEY
         columns = max(1, min(len(labels), _MOST_COLUMNS, int(room / longest)))
         figure.legend(
             [piece for _, piece in self.keys],
@@ -257,26 +257,17 @@ def _set_title(axes: "Axes", title: str, *, size: float, room_in: float) -> None
 
 
 def short(text: str, most: int) -> str:
-    """The text on one line, without its middle where it is too long for a picture.
+    """The text on one line, without its middle where it is wider than ``most`` letters.
 
-    Names differ at their ends. Letters that are as wide as high, as those of Korean, count twice.
+    Names differ at their ends.
     """
-    line = "".join(c if c.isprintable() else _escaped(c) for c in " ".join(text.split()))
-    if sum(map(_width, line)) <= most:
+    line = on_one_line(text)
+    if width(line) <= most:
         return line
-    head, tail = _fitting(line, (most - 1) // 2), _fitting(line[::-1], most // 2)
-    return f"{head}…{tail[::-1]}"
+    return f"{_fitting(line, (most - 1) // 2)}…{_fitting(line[::-1], most // 2)[::-1]}"
 
 
 def _fitting(text: str, most: int) -> str:
     """As much of the beginning as ``most`` letters have room for."""
-    widths = itertools.accumulate(map(_width, text))
-    return text[: sum(width <= most for width in widths)]
-
-
-def _width(letter: str) -> int:
-    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
-
-
-def _escaped(letter: str) -> str:
-    return letter.encode("unicode_escape").decode()
+    widths = itertools.accumulate(map(width, text))
+    return text[: sum(reached <= most for reached in widths)]

@@ -6,6 +6,7 @@ from pytest_triton_perf.domain.baselines import Figure, Session, not_run, other_
 from pytest_triton_perf.domain.comparisons import Comparison, tally
 from pytest_triton_perf.domain.levels import Estimate
 from pytest_triton_perf.domain.metrics import estimate_text, find_metric
+from pytest_triton_perf.domain.names import on_one_line
 from pytest_triton_perf.domain.tables import columns
 from pytest_triton_perf.reports import gate
 
@@ -27,11 +28,13 @@ def as_text(history: Sequence[Session], session: Session, comparisons: Sequence[
     rows = [["", header[1], "A", "B", *header[2:]]]
     for figure, comparison in pairs:
         status, metric, *rest = gate.row(comparison)
-        rows.append([status, metric, _last(history, figure), _text(figure), *rest])
+        cells = [status, metric, _last(history, figure), _text(figure), *rest]
+        rows.append(list(map(on_one_line, cells)))
     found = [comparison for _, comparison in pairs]
     told = [*gate.reasons(found), *(f"{test}: only in A" for test in not_run(history, session))]
     if differing := other_circumstances(history, session):
         told.append(f"Since the last of A, {differing}.")
+    told = list(map(on_one_line, told))
     return "\n".join([tally(found), columns(rows, right=()), *told, _CAUTION])
 
 

@@ -14,7 +14,9 @@ _NAMES = {"throughput": "throughput_infer_per_second"}
 
 def write_open_metrics(run: Run, path: Path) -> None:
     """Write a line per figure; what was not measured has none."""
-    lines = [f"{name}{{{labels}}} {value!r}\n" for name, labels, value in _samples(run)]
+    # The format asks that the lines of one metric stand together.
+    samples = sorted(_samples(run), key=lambda sample: sample[0])
+    lines = [f"{name}{{{labels}}} {value!r}\n" for name, labels, value in samples]
     text = "".join([*dict.fromkeys(lines), "# EOF\n"])
     path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
