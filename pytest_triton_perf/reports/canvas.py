@@ -68,8 +68,7 @@ class Legend:
 
         labels = [short(words, _LABEL) for words, _ in self.keys]
         room = figure.get_figwidth() * 72 / (_LETTER * mpl.rcParams["font.size"])
-        longest = max(map(width, labels), default=0) + _KEY
-        columns = max(1, min(len(labels), _MOST_COLUMNS, int(room / longest)))
+        columns = _columns(labels, room)
         figure.legend(
             [piece for _, piece in self.keys],
             labels,
@@ -79,6 +78,18 @@ class Legend:
             title_fontproperties={"size": "small"},
         )
         return math.ceil(len(labels) / columns)
+
+
+def _columns(labels: Sequence[str], room: float) -> int:
+    """In how many columns a legend of these labels is no wider than ``room`` letters."""
+    for columns in range(min(len(labels), _MOST_COLUMNS), 1, -1):
+        # Matplotlib fills them so: the first ones have one more where it does not come out even.
+        rows, more = divmod(len(labels), columns)
+        ends = list(itertools.accumulate(rows + (i < more) for i in range(columns)))
+        parts = [labels[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+        if sum(max(map(width, part)) + _KEY for part in parts) <= room:
+            return columns
+    return 1
 
 
 @contextmanager

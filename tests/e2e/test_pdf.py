@@ -3,6 +3,7 @@
 import os
 import re
 import runpy
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from support import missing_part
 from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.reports import write_reports
 from pytest_triton_perf.reports.pdf import by_fpdf2, by_wkhtmltopdf, find_wkhtmltopdf, pages
+from pytest_triton_perf.reports.plots import draw
 
 SAMPLE = runpy.run_path(str(Path(__file__).parents[1] / "unit" / "sample_run.py"))
 SUMMARY = Path("reports/summaries/add_sub/result_summary.pdf")
@@ -108,6 +110,33 @@ def test_without_it_fpdf2_writes_the_same(tmp_path):
     assert write_reports(SAMPLE["sample_run"](), tmp_path / "out", ("pdf",)) == []
     check(tmp_path / "out")
     assert "fpdf2" in pypdf.PdfReader(tmp_path / "out" / SUMMARY).metadata["/Producer"]
+
+
+def test_forty_variants_take_no_longer_than_one_should(wkhtmltopdf):
+    run = SAMPLE["crowd_run"](40)
+    found = pages(run, draw(run, ("pdf",)))
+    for path in (
+        "summaries/add_sub/result_summary.pdf",
+        "detailed/add_sub_config_0/detailed_report.pdf",
+    ):
+        for engine in (by_fpdf2, lambda page: by_wkhtmltopdf({"": page}, wkhtmltopdf)[0][""]):
+            began = time.monotonic()
+            written = engine(found[path])
+            assert time.monotonic() - began < 3
+            assert len(written) < 1e6
+
+
+def test_the_head_of_a_long_table_is_repeated(tmp_path, wkhtmltopdf):
+    run = SAMPLE["crowd_run"](40)
+    page = pages(run, {})["summaries/add_sub/result_summary.pdf"]
+    for written in (by_fpdf2(page), by_wkhtmltopdf({"": page}, wkhtmltopdf)[0][""]):
+        (tmp_path / "one.pdf").write_bytes(written)
+        reader = pypdf.PdfReader(tmp_path / "one.pdf")
+        texts = [re.sub(r"[\s\x01]", "", page.extract_text()) for page in reader.pages]
+        with_rows = [text for text in texts if "test_add_sub[" in text]
+        assert len(with_rows) > 1
+        for text in with_rows:
+            assert text.index("VerdictConfigurationBudget") < text.index("test_add_sub[")
 
 
 class Texts(HTMLParser):
