@@ -23,7 +23,7 @@ from pytest_triton_perf.servers.base import ServerSpec
 from pytest_triton_perf.settings import Settings
 
 if TYPE_CHECKING:
-    from pytest_triton_perf.servers.remote import Remote
+    from pytest_triton_perf.servers.endpoints import Remote
 
 VARIANT_FIXTURE = "model_variant"
 SWEEP_FIXTURE = "triton_sweep"

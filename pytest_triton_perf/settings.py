@@ -13,7 +13,7 @@ from pytest_triton_perf.domain.names import listed, nearest
 from pytest_triton_perf.errors import MissingPartError, UsageError
 from pytest_triton_perf.options import DEFAULT_IMAGE, OPTIONS, REPORTS
 from pytest_triton_perf.probes.triton_metrics import MetricsEndpoint
-from pytest_triton_perf.servers.remote import Remote, parse_urls
+from pytest_triton_perf.servers.endpoints import Remote, parse_urls
 
 _OPTIONS = {option.name: option for option in OPTIONS}
 

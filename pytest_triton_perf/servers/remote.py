@@ -1,24 +1,22 @@
 """A Triton that runs already: used as it is, and left as it was found."""
 
 import contextlib
-import http.client
-import json
 import os
 import re
 import ssl
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
 
-from pytest_triton_perf.domain.names import listed, nearest
+from pytest_triton_perf.domain.names import listed
 from pytest_triton_perf.domain.variants import Variant
-from pytest_triton_perf.errors import ServerError, UsageError
+from pytest_triton_perf.errors import ServerError
 from pytest_triton_perf.servers.base import ServerSpec
-from pytest_triton_perf.servers.model_config import Config, apply_overrides, from_json, to_dict
-from pytest_triton_perf.servers.triton import LOAD_S, TritonServer
+from pytest_triton_perf.servers.endpoints import Endpoint, Remote
+from pytest_triton_perf.servers.model_config import Config, apply_overrides
+from pytest_triton_perf.servers.model_control import Models, over_grpc, over_http, refused
+from pytest_triton_perf.servers.triton import TritonServer
 from pytest_triton_perf.servers.triton_grpc import import_quietly
 
 if TYPE_CHECKING:
@@ -27,81 +25,7 @@ if TYPE_CHECKING:
 UNSEEN = "with --triton-launch=remote the server's machine cannot be looked into"
 """Why memory, utilisation and power are not measured."""
 
-_SCHEMES = ("grpc", "grpcs", "http", "https")
-_ANSWER_S = 10.0
-"""How long a question that needs no model to be loaded may take."""
 _NOT_EXPLICIT = "explicit model load / unload is not allowed"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Endpoint:
-    """Where one protocol is spoken: ``address`` is ``host:port``."""
-
-    scheme: str
-    address: str
-
-    @property
-    def tls(self) -> bool:
-        """Whether the connection is encrypted."""
-        return self.scheme in ("grpcs", "https")
-
-    @property
-    def url(self) -> str:
-        """As tritonclient and perf_analyzer take it: ``host:port``, for HTTPS with its scheme."""
-        return f"https://{self.address}" if self.scheme == "https" else self.address
-
-    def __str__(self) -> str:
-        return f"{self.scheme}://{self.address}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Remote:
-    """The running Triton to use, and the PEM files that TLS needs.
-
-    At least one of ``grpc`` and ``http`` is given; the first that is also controls the models.
-    """
-
-    grpc: Endpoint | None
-    http: Endpoint | None
-    metrics_url: str = ""
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-
-    def endpoint(self, protocol: str) -> Endpoint | None:
-        """Where ``"grpc"`` or ``"http"`` is spoken, ``None`` where that was not given."""
-        return self.grpc if protocol == "grpc" else self.http
-
-    def __str__(self) -> str:
-        return str(self.grpc or self.http)
-
-
-def parse_urls(text: str) -> dict[str, Endpoint]:
-    """The endpoints in ``--triton-url``, by protocol: ``host:8001`` or ``http://host:8000``.
-
-    Raises:
-        UsageError: a part is no such URL, or a protocol is there twice.
-    """
-    found: dict[str, Endpoint] = {}
-    for part in text.split(","):
-        scheme, _, address = part.strip().rstrip("/").rpartition("://")
-        scheme = scheme or "grpc"
-        host, _, port = address.rpartition(":")
-        if scheme not in _SCHEMES:
-            raise UsageError(
-                f"--triton-url: {part!r}: unknown scheme {scheme!r}{nearest(scheme, _SCHEMES)}; "
-                f"expected {listed(_SCHEMES, 'or')}"
-            )
-        if not host or "/" in address or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise UsageError(
-                f"--triton-url: {part!r}: expected host:port of gRPC, as in triton.example:8001, "
-                "or http://host:port; both can be given, separated by a comma"
-            )
-        protocol = scheme.removesuffix("s")
-        if protocol in found:
-            raise UsageError(f"--triton-url: {text!r} names two addresses for {protocol}; give one")
-        found[protocol] = Endpoint(scheme=scheme, address=address)
-    return found
 
 
 class RemoteLauncher:
@@ -163,8 +87,10 @@ class RemoteServer(TritonServer):
         self._remote = remote
         self._held = held
         self._stopped = False
-        self._models: _Models = (
-            _GrpcModels(self.client) if remote.grpc else _HttpModels(remote, _tls_context(remote))
+        self._models: Models = (
+            over_http(remote.http.address, _tls_context(remote, remote.http))
+            if remote.http is not None and remote.grpc is None
+            else over_grpc(self.client)
         )
         self._found: dict[str, Config] = {}
         self._plain: dict[str, Config] = {}
@@ -184,7 +110,7 @@ class RemoteServer(TritonServer):
         try:
             self.version = self._models.version()
             self._found = {name: self._models.config(name) for name in self._models.ready()}
-        except _refused() as error:
+        except refused() as error:
             self.begin_stop()
             raise ServerError(
                 f"the Triton at {self._remote} cannot be used: {_reason(error)}\n"
@@ -201,7 +127,7 @@ class RemoteServer(TritonServer):
         """Why the server cannot be reached, in words; ``None`` while it answers."""
         try:
             self._models.version()
-        except _refused() as error:
+        except refused() as error:
             return f"at {self._remote} does not answer any more ({_reason(error)})"
         return None
 
@@ -224,7 +150,7 @@ class RemoteServer(TritonServer):
         touched = sorted({*self._loaded, *([self._model] if self._model else [])})
         try:
             self._restore()
-        except _refused() as error:
+        except refused() as error:
             raise ServerError(
                 f"the Triton at {self._remote} was not left as it was found: {_reason(error)}\n"
                 f"Hint: look after {listed(touched)} there: what was loaded before may serve a "
@@ -308,111 +234,8 @@ class RemoteServer(TritonServer):
         return super()._refusal(variant, reason, self.logs())
 
 
-class _Models(Protocol):
-    """The questions and orders that a Triton is given, over either protocol.
-
-    Each raises tritonclient's ``InferenceServerException``.
-    """
-
-    def version(self) -> str:
-        """Triton's version."""
-
-    def ready(self) -> set[str]:
-        """Models that are loaded."""
-
-    def config(self, model: str) -> Config:
-        """The config that a loaded model has."""
-
-    def load(self, model: str, config: Config | None) -> None:
-        """Load, or load anew, with ``config`` instead of the repository's."""
-
-    def unload(self, model: str) -> None:
-        """Unload this model only."""
-
-
-class _GrpcModels:
-    def __init__(self, client: "InferenceServerClient") -> None:
-        self._client = client
-
-    def version(self) -> str:
-        return str(self._client.get_server_metadata(client_timeout=_ANSWER_S).version)
-
-    def ready(self) -> set[str]:
-        index = self._client.get_model_repository_index(client_timeout=_ANSWER_S)
-        return {model.name for model in index.models if model.state == "READY"}
-
-    def config(self, model: str) -> Config:
-        return to_dict(self._client.get_model_config(model, client_timeout=_ANSWER_S).config)
-
-    def load(self, model: str, config: Config | None) -> None:
-        text = json.dumps(config) if config else None
-        self._client.load_model(model, config=text, client_timeout=LOAD_S)
-
-    def unload(self, model: str) -> None:
-        self._client.unload_model(model, client_timeout=LOAD_S)
-
-
-class _HttpModels:
-    """Over HTTP by hand: tritonclient's HTTP client brings gevent, and takes no timeouts."""
-
-    def __init__(self, remote: Remote, context: ssl.SSLContext | None) -> None:
-        assert remote.http is not None
-        self._address = remote.http.address
-        self._context = context
-
-    def version(self) -> str:
-        found = self._ask("GET", "")
-        if not isinstance(found, dict) or "version" not in found:
-            raise _refused()("what answers there is no Triton")
-        return str(found["version"])
-
-    def ready(self) -> set[str]:
-        index = self._ask("POST", "/repository/index", {})
-        return {model["name"] for model in index if model.get("state") == "READY"}
-
-    def config(self, model: str) -> Config:
-        return from_json(self._ask("GET", f"/models/{quote(model, safe='')}/config"))
-
-    def load(self, model: str, config: Config | None) -> None:
-        parameters = {"parameters": {"config": json.dumps(config)}} if config else {}
-        self._order(model, "load", parameters)
-
-    def unload(self, model: str) -> None:
-        self._order(model, "unload", {})
-
-    def _order(self, model: str, what: str, body: Mapping[str, Any]) -> None:
-        self._ask("POST", f"/repository/models/{quote(model, safe='')}/{what}", body, LOAD_S)
-
-    def _ask(self, method: str, path: str, body: Any = None, seconds: float = 0) -> Any:
-        connection = (
-            http.client.HTTPSConnection(self._address, timeout=_ANSWER_S, context=self._context)
-            if self._context
-            else http.client.HTTPConnection(self._address, timeout=_ANSWER_S)
-        )
-        with contextlib.closing(connection):
-            try:
-                connection.connect()
-                connection.sock.settimeout(seconds or _ANSWER_S)
-                sent = None if body is None else json.dumps(body)
-                connection.request(method, f"/v2{path}", sent)
-                answer = connection.getresponse()
-                text = answer.read().decode(errors="replace")
-            except (OSError, http.client.HTTPException) as error:
-                raise _refused()(
-                    f"{type(error).__name__}: {error}", status="StatusCode.UNAVAILABLE"
-                ) from None
-        try:
-            found = json.loads(text) if text else None
-        except ValueError:
-            raise _refused()(f"HTTP status {answer.status}, and no JSON: {text[:99]!r}") from None
-        if answer.status != http.HTTPStatus.OK:
-            told = found.get("error") if isinstance(found, dict) else None
-            raise _refused()(str(told or f"HTTP status {answer.status}"))
-        return found
-
-
-def _tls_context(remote: Remote) -> ssl.SSLContext | None:
-    if remote.http is None or not remote.http.tls:
+def _tls_context(remote: Remote, endpoint: Endpoint) -> ssl.SSLContext | None:
+    if not endpoint.tls:
         return None
     context = ssl.create_default_context(cafile=_text(remote.ca))
     if remote.certificate is not None:
@@ -422,10 +245,6 @@ def _tls_context(remote: Remote) -> ssl.SSLContext | None:
 
 def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
-
-
-def _refused() -> Any:
-    return import_quietly("tritonclient.utils").InferenceServerException
 
 
 def _reason(error: Any) -> str:

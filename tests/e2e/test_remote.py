@@ -21,10 +21,11 @@ from pytest_triton_perf.probes.triton_metrics import MetricsEndpoint
 from pytest_triton_perf.servers import remote as remote_module
 from pytest_triton_perf.servers.base import ServerSpec
 from pytest_triton_perf.servers.embedded import find_server
+from pytest_triton_perf.servers.endpoints import Remote, parse_urls
 from pytest_triton_perf.servers.local import LocalLauncher, LocalServer
 from pytest_triton_perf.servers.model_config import to_dict
 from pytest_triton_perf.servers.ports import Ports
-from pytest_triton_perf.servers.remote import Remote, RemoteLauncher, parse_urls
+from pytest_triton_perf.servers.remote import RemoteLauncher
 from pytest_triton_perf.servers.triton_grpc import import_quietly
 
 # Imported once: pytester forgets what a test imports, and numpy does not like to come twice.
