@@ -81,8 +81,11 @@ class RunningServer(Protocol):
     def alive(self) -> bool:
         """Whether the server still runs."""
 
-    def ended(self) -> str | None:
-        """How the server ended, in words ("was killed by SIGKILL"); ``None`` while it runs."""
+    def ended(self, within_s: float = 0.0) -> str | None:
+        """How the server ended, in words ("was killed by SIGKILL"); ``None`` while it runs.
+
+        Its end is waited for as long as ``within_s``.
+        """
 
     def begin_stop(self) -> None:
         """Ask the server to end without waiting, so that other work can go on meanwhile."""

@@ -66,7 +66,7 @@ class Machine:
 
     def settle(self) -> None: ...
 
-    def ended(self) -> str | None:
+    def ended(self, within_s: float = 0.0) -> str | None:
         return None if self._alive else "was killed by SIGKILL"
 
     def logs(self) -> str:

@@ -50,7 +50,7 @@ class Server:
     def settle(self) -> None:
         pass
 
-    def ended(self) -> str | None:
+    def ended(self, within_s: float = 0.0) -> str | None:
         return self.end
 
     def logs(self) -> str:
