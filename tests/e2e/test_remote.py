@@ -18,7 +18,7 @@ from metrics_server import A, B, metrics_text, serving
 from pytest_triton_perf.domain.variants import Variant, default_name
 from pytest_triton_perf.errors import ServerError
 from pytest_triton_perf.probes.triton_metrics import MetricsEndpoint
-from pytest_triton_perf.servers import remote as remote_module
+from pytest_triton_perf.servers import model_control
 from pytest_triton_perf.servers.base import ServerSpec
 from pytest_triton_perf.servers.embedded import find_server
 from pytest_triton_perf.servers.endpoints import Remote, parse_urls
@@ -220,7 +220,7 @@ def test_nobody_listens(connect, protocol):
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_a_server_that_never_answers_is_given_up(connect, protocol, monkeypatch):
-    monkeypatch.setattr(remote_module, "_ANSWER_S", 1.0)
+    monkeypatch.setattr(model_control, "_ANSWER_S", 1.0)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

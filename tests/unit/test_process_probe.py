@@ -17,6 +17,8 @@ from pytest_triton_perf.probes.sampler import Sampler
 ALLOCATE = "import sys, time; block = bytearray(b'x' * {mb} * 10**6)"
 READY_AND_WAIT = "; print('ready', flush=True); sys.stdin.read()"
 
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
 
 @contextmanager
 def process(code: str) -> Iterator[subprocess.Popen[str]]:
@@ -174,7 +176,7 @@ sys.stdin.read()
         end = time.monotonic()
         percent = sampler.summary(start, end).cpu_utilization_pct
         expected = cpu_s(root.pid) - before
-    assert expected > 0.8
+    assert expected > 0.8 - 4 * TICK_S  # what two children leave in /proc is whole ticks
     assert percent is not None
     assert percent / 100 * (end - start) == pytest.approx(expected, rel=0.05)
 
