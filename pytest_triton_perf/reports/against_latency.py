@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _MARKERS, _DEFAULT_MARKERS = ("o", "s", "^"), ("D", "v", "P", "X")
 _APART_IN = (0.2, 0.2)
 """Inches across and up: loads that are nearer to each other could not be read."""
+_LOW_DOWN = 0.25
+"""A limit below this share of the highest figure is a line near the lower end of the picture."""
 
 
 def draw_alone(run: Run, model: str, metric: Metric) -> "Figure":
@@ -145,12 +147,15 @@ def _draw_limits(axes: "Axes", budgets: Sequence[Budget], x: Metric, y: Metric) 
     top = axes.dataLim.y1
     axes.margins(y=0.12)
     legend = Legend()
+    low_down = any(budget.metric == y and budget.limit < _LOW_DOWN * top for budget in budgets)
     for budget in (budget for budget in budgets if budget.metric == x):
         legend.keys.append(limit_key(budget))
         axes.axvline(budget.limit, **LIMIT_LINE)
-        at, along = (budget.limit, 0), axes.get_xaxis_transform()
-        look = {"va": "bottom", "ha": "right", **LIMIT_TEXT}
-        axes.annotate(limit_words(budget), at, xycoords=along, xytext=(-3, 4), **look)
+        # The words of a limit on what goes up stand at the right.
+        at, along = (budget.limit, float(low_down)), axes.get_xaxis_transform()
+        look = {"va": "top" if low_down else "bottom", "ha": "right", **LIMIT_TEXT}
+        aside = (-3, -4) if low_down else (-3, 4)
+        axes.annotate(limit_words(budget), at, xycoords=along, xytext=aside, **look)
     legend += limits_across(axes, budgets, y, top, "right")
     if y.unit == "infer/s":
         axes.set_ylim(bottom=0)

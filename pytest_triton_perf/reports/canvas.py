@@ -133,7 +133,8 @@ def say_missing(
         for metric in metrics
         if level.measurement.value(metric.name) is None
     }
-    lines = [line for reason in sorted(reasons)[:5] for line in textwrap.wrap(reason, _LABEL)]
+    shown = map(on_one_line, sorted(reasons)[:5])
+    lines = [line for reason in shown for line in textwrap.wrap(reason, _LABEL)]
     text = "\n".join(lines) or otherwise
     look: dict[str, Any] = {"ha": "center", "va": "center", "bbox": LIMIT_TEXT["bbox"]}
     axes.text(0.5, 0.5, text, transform=axes.transAxes, **look)

@@ -31,6 +31,13 @@ BUDGETS = [
     Budget.from_keyword("max_cpu_memory_mb", 210),
 ]
 
+CORNER = [
+    Budget.from_keyword("p99_latency_ms", 100),
+    Budget.from_keyword("min_throughput", 50),
+    Budget.from_keyword("max_cpu_memory_mb", 4000),
+]
+"""Those of the quickstart: far beyond all that is measured."""
+
 
 def named(model):
     """Five configurations of a model of any name."""
@@ -119,6 +126,7 @@ RUNS = {
     "1 variant": lambda: run_of(add_sub_sweeps()[:1], BUDGETS),
     "5 variants": lambda: run_of(add_sub_sweeps(), BUDGETS),
     "40 variants": lambda: crowd_run(40),
+    "limits in a corner": lambda: run_of(add_sub_sweeps(), CORNER),
     "no budgets": lambda: run_of(add_sub_sweeps(), []),
     "two images": two_image_run,
     "GPU and batches": sample_run,
