@@ -230,7 +230,7 @@ class PerfAnalyzer:
 
         Where it is not known yet whether the export of its requests is affordable, the shortest
         possible run tells first. Where it is not, the segment is one window: perf_analyzer's
-        own figures of the whole run. An export that is empty where others were whole is asked for
+        own figures of the whole run. An export that cannot be used where others could is asked for
         once more.
 
         Raises:
@@ -258,9 +258,11 @@ class PerfAnalyzer:
             except UnreadableExport as problem:
                 if record:
                     fits = time.monotonic() + run.ended - run.started < deadline
-                    if run.export or repeated or not fits:
+                    if repeated or not fits:
                         raise unreadable(traffic, load, problem) from None
-                    repeated = True  # an answer with a NaN in it may have been the only one
+                    # An answer with a NaN in it may have been the only one, and now and then an
+                    # export breaks off on a disk that has room.
+                    repeated = True
                     continue
                 size.trouble = f"perf_analyzer's export cannot be used: {problem}"
                 continue

@@ -135,10 +135,11 @@ def test_a_hung_model_is_no_slow_export() -> None:
         record(load_generator)
 
 
-def test_an_export_cut_off_where_others_were_whole_is_an_error() -> None:
-    load_generator, _ = generator(replace(GOOD), replace(GOOD, export=EXPORT[:-200]))
+def test_an_export_that_is_cut_off_twice_where_others_were_whole_is_an_error() -> None:
+    load_generator, runner = generator(replace(GOOD), replace(GOOD, export=EXPORT[:-200]))
     with pytest.raises(LoadError) as caught:
         record(load_generator)
+    assert runner.recorded == [True, True, True]
     message = str(caught.value)
     assert message.startswith(
         "what perf_analyzer recorded of 'm' at concurrency 2 cannot be used: it is cut off"
@@ -146,9 +147,9 @@ def test_an_export_cut_off_where_others_were_whole_is_an_error() -> None:
     assert "  Hint: look at what this model answers" in message
 
 
-def test_an_export_that_is_empty_once_where_others_were_whole_is_asked_for_again() -> None:
-    empty = replace(GOOD, export=b"")
-    load_generator, runner = generator(GOOD, empty, GOOD)
+@pytest.mark.parametrize("export", [b"", EXPORT[:-200]], ids=["empty", "cut off"])
+def test_an_export_that_is_no_good_once_where_others_were_is_asked_for_again(export) -> None:
+    load_generator, runner = generator(GOOD, replace(GOOD, export=export), GOOD)
     report = record(load_generator)
     assert runner.recorded == [True, True, True]
     assert report.segment.windows == ()
