@@ -10,19 +10,15 @@ from pytest_triton_perf.domain.results import Run
 from pytest_triton_perf.reports.canvas import (
     COLOURS,
     DEFAULT,
-    LIMIT_LINE,
-    LIMIT_TEXT,
     OTHERS,
     Legend,
     draw_intervals,
-    limit_key,
-    limit_words,
-    limits_across,
     new_figure,
     new_row,
     say_missing,
 )
 from pytest_triton_perf.reports.content import model_budgets
+from pytest_triton_perf.reports.limits import LimitLines
 from pytest_triton_perf.reports.lines import Line, latency_of, lines_of
 
 if TYPE_CHECKING:
@@ -146,17 +142,15 @@ def _draw_limits(axes: "Axes", budgets: Sequence[Budget], x: Metric, y: Metric) 
         axes.xaxis.set_minor_locator(NullLocator())
     top = axes.dataLim.y1
     axes.margins(y=0.12)
-    legend = Legend()
-    low_down = any(budget.metric == y and budget.limit < _LOW_DOWN * top for budget in budgets)
-    for budget in (budget for budget in budgets if budget.metric == x):
-        legend.keys.append(limit_key(budget))
-        axes.axvline(budget.limit, **LIMIT_LINE)
-        # The words of a limit on what goes up stand at the right.
-        at, along = (budget.limit, float(low_down)), axes.get_xaxis_transform()
-        look = {"va": "top" if low_down else "bottom", "ha": "right", **LIMIT_TEXT}
-        aside = (-3, -4) if low_down else (-3, 4)
-        axes.annotate(limit_words(budget), at, xycoords=along, xytext=aside, **look)
-    legend += limits_across(axes, budgets, y, top, "right")
+    own = [budget for budget in budgets if budget.metric == y]
+    lines = LimitLines(axes)
+    lines.draw_upright([budget for budget in budgets if budget.metric == x])
+    lines.draw_across(own, top)
     if y.unit == "infer/s":
         axes.set_ylim(bottom=0)
-    return legend
+    axes.autoscale_view()
+    # The words of a limit on what goes up stand at the right.
+    low_down = any(budget.limit < _LOW_DOWN * top for budget in own)
+    lines.name_upright("top" if low_down else "bottom")
+    lines.name_across("right")
+    return lines.legend

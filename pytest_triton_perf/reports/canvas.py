@@ -7,32 +7,24 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pytest_triton_perf.domain.budgets import Budget
 from pytest_triton_perf.domain.metrics import Metric
 from pytest_triton_perf.domain.names import on_one_line, width
 from pytest_triton_perf.domain.sweeps import Level
-from pytest_triton_perf.reports.content import constraint
 from pytest_triton_perf.reports.fonts import Font, use, without_remarks
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73")
 """Okabe and Ito's, which people with any colour vision tell apart."""
-DEFAULT, OTHERS, LIMIT = "#333333", "#c4c8cc", "#B0008E"
-LIMIT_LINE: dict[str, Any] = {"color": LIMIT, "linestyle": "--", "linewidth": 1.4}
-LIMIT_TEXT: dict[str, Any] = {
-    "textcoords": "offset points",
-    "color": LIMIT,
-    "fontsize": "small",
-    # A colour with an alpha; one of the whole box makes some PDF engines paint dots.
-    "bbox": {"facecolor": (1, 1, 1, 0.8), "edgecolor": "none", "pad": 1},
-}
+DEFAULT, OTHERS = "#333333", "#c4c8cc"
+WORDS_BOX: dict[str, Any] = {"facecolor": (1, 1, 1, 0.8), "edgecolor": "none", "pad": 1}
+"""Behind words on lines: a colour with an alpha, since one of the whole box makes some PDF engines
+paint dots."""
 _DPI, _DPI_OF_MANY = 130, 100
 _ROW_IN, _ROW_SIZE = (7.3, 3.4), 7
 """Width between the margins of an A4 page, and points of the words there."""
@@ -136,7 +128,7 @@ def say_missing(
     shown = map(on_one_line, sorted(reasons)[:5])
     lines = [line for reason in shown for line in textwrap.wrap(reason, _LABEL)]
     text = "\n".join(lines) or otherwise
-    look: dict[str, Any] = {"ha": "center", "va": "center", "bbox": LIMIT_TEXT["bbox"]}
+    look: dict[str, Any] = {"ha": "center", "va": "center", "bbox": WORDS_BOX}
     axes.text(0.5, 0.5, text, transform=axes.transAxes, **look)
 
 
@@ -179,44 +171,6 @@ def _draw_arrow(
         arrowprops={"arrowstyle": "<-", "shrinkA": 0, "shrinkB": 0, **look},
     )
     arrow.set_in_layout(False)
-
-
-def limits_across(
-    axes: "Axes",
-    budgets: Sequence[Budget],
-    metric: Metric,
-    top: float,
-    side: Literal["left", "right"],
-) -> Legend:
-    """The budgets on the metric that goes up, as lines; ``top`` is the highest figure.
-
-    The words of a line stand at the end of it where there is most room, ``side``.
-    """
-    legend = Legend()
-    for budget in (budget for budget in budgets if budget.metric == metric):
-        # A line far above would press all that was measured flat on the ground.
-        above = budget.limit > 3 * top
-        legend.keys.append(limit_key(budget, " (above this picture)" if above else ""))
-        if not above:
-            axes.axhline(budget.limit, **LIMIT_LINE)
-            at, along = (float(side == "right"), budget.limit), axes.get_yaxis_transform()
-            look = {"va": "bottom", "ha": side, **LIMIT_TEXT}
-            aside = (-4, 3) if side == "right" else (4, 3)
-            axes.annotate(limit_words(budget), at, xycoords=along, xytext=aside, **look)
-    return legend
-
-
-def limit_key(budget: Budget, more: str = "") -> "tuple[str, Line2D]":
-    """A budget's words and line in the legend."""
-    from matplotlib.lines import Line2D
-
-    return f"budget: {constraint(budget)}{more}", Line2D([], [], **LIMIT_LINE)
-
-
-def limit_words(budget: Budget) -> str:
-    """A budget's words at its line: ``≤ 25 ms``."""
-    words = constraint(budget).removesuffix(f" {budget.where}")
-    return words.removeprefix(f"{budget.metric.label} ")
 
 
 def new_figure(title: str, *, of_many: bool = False) -> "tuple[Figure, Axes]":

@@ -11,11 +11,11 @@ from pytest_triton_perf.reports.canvas import (
     COLOURS,
     DEFAULT,
     Legend,
-    limits_across,
     new_figure,
     numbers_room,
     say_missing,
 )
+from pytest_triton_perf.reports.limits import LimitLines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,17 +54,19 @@ def draw_memory(
         levels = [level for sweep in sweeps for level in sweep.levels]
         say_missing(axes, levels, metric, otherwise="no timeline was recorded")
         return figure
-    limits = limits_across(axes, budgets, metric, axes.dataLim.y1, "left")
+    limits = LimitLines(axes)
+    limits.draw_across([b for b in budgets if b.metric == metric], axes.dataLim.y1)
     axes.set_xlim(0, phases[-1].end_s)
     # The names of the phases stand above the curve.
     longest = max(len(phase.name) for phase in phases)
     axes.set_ylim(0, max(axes.dataLim.y1, 1.0) / (1 - min(_MOST_NAMES, longest * _LETTER)))
     _draw_phases(axes, phases)
     curves, words = axes.get_legend_handles_labels()
-    legend = Legend(list(zip(words, curves, strict=True))) + limits
+    legend = Legend(list(zip(words, curves, strict=True))) + limits.legend
     rows = legend.put_under(figure, fitted=False)
     left = numbers_room(axes.get_ylim()[1])
     figure.subplots_adjust(left=left, right=0.97, top=0.9, bottom=0.15 + 0.045 * rows)
+    limits.name_across("left")
     return figure
 
 

@@ -38,6 +38,16 @@ CORNER = [
 ]
 """Those of the quickstart: far beyond all that is measured."""
 
+NEAR = [
+    *(Budget.from_keyword("p99_latency_ms", 5 + n / 10, {"concurrency": 2**n}) for n in range(4)),
+    *(
+        Budget.from_keyword("min_throughput", 4000 + 50 * n, {"concurrency": 2**n})
+        for n in range(4)
+    ),
+    *(Budget.from_keyword("max_cpu_memory_mb", 210 + n, {"concurrency": 2**n}) for n in range(4)),
+]
+"""Limits on one metric that differ little from load to load."""
+
 
 def named(model):
     """Five configurations of a model of any name."""
@@ -127,6 +137,7 @@ RUNS = {
     "5 variants": lambda: run_of(add_sub_sweeps(), BUDGETS),
     "40 variants": lambda: crowd_run(40),
     "limits in a corner": lambda: run_of(add_sub_sweeps(), CORNER),
+    "limits near each other": lambda: run_of(add_sub_sweeps(), NEAR),
     "no budgets": lambda: run_of(add_sub_sweeps(), []),
     "two images": two_image_run,
     "GPU and batches": sample_run,
