@@ -20,7 +20,7 @@ from pytest_triton_perf.servers.base import RunningServer, tail
 if TYPE_CHECKING:
     from pytest_triton_perf.domain.segments import Segment
 
-_END_S = 1.0
+END_S = 1.0
 """A Docker engine tells of a container's end a little after its connections broke."""
 
 
@@ -114,7 +114,7 @@ class Bench:
         try:
             yield
         except LoadError as error:
-            if how := self._server.ended(within_s=_END_S):
+            if how := self._server.ended(within_s=END_S):
                 raise ServerError(
                     f"{where}: tritonserver {how}; it was being measured. Its last words:\n"
                     f"{tail(self._server.logs())}"

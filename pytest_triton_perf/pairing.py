@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_triton_perf.bench import no_garbage_collection
+from pytest_triton_perf.bench import END_S, no_garbage_collection
 from pytest_triton_perf.collection import PerfTest
 from pytest_triton_perf.domain.comparisons import Comparison, Gate, change_pct, interval_pct
 from pytest_triton_perf.domain.levels import Load
@@ -96,11 +96,16 @@ class _Point:
         return any(track.is_open for track in self.tracks)
 
 
+class _DiedError(ServerError):
+    """The server of an arm died while that was loaded or measured."""
+
+
 class PairedRun:
     """The quads of all gates on one variant, which ``asked`` names, and what comes of them.
 
     ``gates`` is how many gates share the session's chance of a false alarm, ``coin`` decides the
-    orders, and ``rules`` say for how many seconds load is made at most.
+    orders, and ``rules`` say for how many seconds load is made at most. ``notes`` are remarks
+    that a reader of the outcome must see.
     """
 
     def __init__(
@@ -122,6 +127,7 @@ class PairedRun:
         self._generator = generator
         self._progress = progress
         self._points = _points(asked)
+        self.notes: list[str] = []
         self._quads = 0
         self._loaded_s = 0.0
         self._reloads_s = 0.0
@@ -137,6 +143,9 @@ class PairedRun:
     def measure(self, serve: Serve) -> None:
         """Make quads until all gates are decided, or the time is up.
 
+        A quad in which the server dies is made once more: Triton itself does now and then, of
+        models that come and go.
+
         Raises:
             ServerError, LoadError: an arm could not be loaded or measured; says which.
             UsageError: the variant is not possible in the base.
@@ -144,7 +153,13 @@ class PairedRun:
         arms = self._arms()
         while self._quads < self._most_quads and any(point.is_open for point in self._points):
             self._progress.step(f"gate of {self._name}: quad {self._quads + 1}")
-            self._quad(arms, serve)
+            try:
+                self._quad(arms, serve)
+            except _DiedError as error:
+                if self.notes:
+                    raise
+                died = str(error).partition("\n")[0]
+                self.notes.append(f"gate of {self._name}: {died}; one more was started for it")
         told = ", ".join(f"{c.metric} {c.status}" for c in self.comparisons() if c.gated)
         self._progress.finished(f"gate of {self._name}: {told} after {self._quads} quads")
 
@@ -349,10 +364,11 @@ def _url(server: RunningServer, traffic: Traffic) -> str:
     return server.grpc_url if traffic.protocol == "grpc" else server.http_url
 
 
-def in_turns(server: RunningServer, watch: Watch, spec: ServerSpec) -> Serve:
-    """Both repositories of ``spec`` on one server, whose process stays."""
+def in_turns(running: Callable[[], tuple[RunningServer, Watch]], spec: ServerSpec) -> Serve:
+    """Both repositories of ``spec`` on one server, whose process stays while it lives."""
 
     def serve(arm: Arm) -> tuple[RunningServer, Watch]:
+        server, watch = running()
         repository = spec.base if arm == "base" else spec.repository
         assert repository is not None
         server.turn_to(repository)
@@ -367,9 +383,9 @@ def _explained(arm: Arm, server: RunningServer | None = None) -> Iterator[None]:
     try:
         yield
     except TritonPerfError as error:
-        if server is not None and (how := server.ended()):
-            raise ServerError(
-                f"the {arm}: tritonserver {how}; it was to be measured. Its last words:\n"
+        if server is not None and (how := server.ended(within_s=END_S)):
+            raise _DiedError(
+                f"the {arm}: tritonserver {how} when it was to be measured\nIts last words:\n"
                 f"{tail(server.logs())}"
             ) from error
         raise type(error)(f"the {arm}: {error}") from error

@@ -179,16 +179,18 @@ class PerfSession:
 
     def _serve(self, spec: ServerSpec) -> Serve:
         """How the arms of a gate are served."""
-        if spec.base_image is None:
+
+        def running(spec: ServerSpec) -> tuple[RunningServer, Watch]:
             watched = self._watched(spec)
-            return in_turns(watched.server, watched.watch, spec)
+            return watched.server, watched.watch
 
         def serve(arm: Arm) -> tuple[RunningServer, Watch]:
             # Also where the arm stays: what differs from start to start counts as noise then.
             self.stop()
-            image = spec.base_image if arm == "base" else spec.image
-            watched = self._watched(replace(spec, image=image))
-            return watched.server, watched.watch
+            return running(replace(spec, image=spec.base_image if arm == "base" else spec.image))
+
+        if spec.base_image is None:
+            return in_turns(lambda: running(spec), spec)
 
         return serve
 
@@ -236,7 +238,7 @@ class PerfSession:
             watched=list(self._watch_list()),
             wall_s=wall_s,
             exit=exit_status,
-            notes=self._journal.notes,
+            notes=[*self._journal.notes, *(note for run in self._paired for note in run.notes)],
         )
 
     def _watch_list(self) -> Iterator[Watched]:

@@ -46,7 +46,7 @@ from pytest_triton_perf.measuring import Rules
 from pytest_triton_perf.pairing import Asked, PairedRun, in_turns
 from pytest_triton_perf.probes.sampler import Sampler
 from pytest_triton_perf.probes.watch import Watch
-from pytest_triton_perf.servers.base import ServerSpec
+from pytest_triton_perf.servers.base import RunningServer, ServerSpec
 from pytest_triton_perf.servers.embedded import find_server
 from pytest_triton_perf.servers.local import LocalLauncher, LocalServer
 
@@ -206,8 +206,15 @@ def trial(name: str, seed: int, gate: Gate) -> Trial:
     scenario, recorded = SCENARIOS[name], Recorded()
     with tempfile.TemporaryDirectory(prefix="gate-trial-") as folder:
         spec = scenario.write(Path(folder))
-        server = LocalLauncher(find_server(None), gpus="none").start(spec)
+        servers = [start(spec)]
         watch = Watch(Sampler([]))
+
+        def running() -> tuple[RunningServer, Watch]:
+            if not servers[-1].alive():
+                servers[-1].stop()
+                servers.append(start(spec))
+            return Arms(servers[-1], recorded), watch
+
         try:
             watch.start()
             run = PairedRun(
@@ -220,11 +227,11 @@ def trial(name: str, seed: int, gate: Gate) -> Trial:
                 progress=Silent(),  # type: ignore[arg-type]
             )
             started = time.monotonic()
-            run.measure(in_turns(Arms(server, recorded), watch, spec))
+            run.measure(in_turns(running, spec))
             seconds = time.monotonic() - started
         finally:
             watch.stop()
-            server.stop()
+            servers[-1].stop()
     (found,) = [comparison for comparison in run.comparisons() if comparison.gated]
     base, head = (np.concatenate(recorded.latencies_s[arm]) for arm in ("base", "head"))
     return Trial(
@@ -240,6 +247,11 @@ def trial(name: str, seed: int, gate: Gate) -> Trial:
         over_threshold=bool(head.mean() > THRESHOLD * base.mean()),
         t_test=bool(ttest_ind(head, base, equal_var=False, alternative="greater").pvalue < LEVEL),
     )
+
+
+def start(spec: ServerSpec) -> LocalServer:
+    """A server of the trial's own."""
+    return LocalLauncher(find_server(None), gpus="none").start(spec)
 
 
 def _runner() -> LocalRunner:

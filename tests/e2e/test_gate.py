@@ -165,6 +165,27 @@ def test_an_arm_that_does_not_load_is_never_a_pass(base):
     result.stdout.fnmatch_lines(["*not comparable *", "*the base: Triton refused*"])
 
 
+def test_a_server_that_dies_once_as_triton_does_decides_nothing(base, tmp_path):
+    base.tests(one_test(gate="max_slowdown_pct=20"))
+    loads = tmp_path / "loads"
+    dies = (
+        "\n    def initialize(self, args):\n"
+        f"        with open({str(loads)!r}, 'a') as file:\n"
+        "            file.write('x')\n"
+        f"        if os.path.getsize({str(loads)!r}) == 4:\n"
+        "            os.kill(os.getppid(), 9)\n"
+    )
+    model = base.repository / "sleeps" / "1" / "model.py"
+    model.write_text(model.read_text() + dies)
+    result = base.run("--triton-perf-against=main", BRIEF, reports="json")
+    assert result.ret == pytest.ExitCode.OK
+    assert len(loads.read_text()) > 4
+    assert comparison(base, status="unchanged")["quads"] >= 7
+    (note,) = base.results()["session"]["notes"]
+    assert "the head: tritonserver was killed by SIGKILL when it was to be measured" in note
+    result.stdout.fnmatch_lines(["*the head: tritonserver was killed by SIGKILL*"])
+
+
 def test_a_ref_that_does_not_exist_is_told_before_anything_starts(base):
     result = base.run("--triton-perf-against=mian")
     assert result.ret == pytest.ExitCode.USAGE_ERROR

@@ -2,7 +2,8 @@
 
 import itertools
 import random
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,20 +31,25 @@ CONFIG = 'name: "m" platform: "ensemble" max_batch_size: {}'
 
 
 class Server:
-    """Notes which arm is loaded; ``refuses`` one of them."""
+    """Notes which arm is loaded; ``refuses`` one of them, and dies at each of these loads."""
 
     grpc_url = http_url = "127.0.0.1:8001"
 
-    def __init__(self, refuses: str = "") -> None:
+    def __init__(self, refuses: str = "", dies_at: Collection[int] = ()) -> None:
         self.events: list[str] = []
         self.arm = ""
+        self.loads = 0
         self._refuses = refuses
+        self._dies_at = dies_at
 
     def turn_to(self, repository: Path) -> None:
         self.arm = repository.name
 
     def load(self, variant: Variant) -> Mapping[str, Any]:
         self.events.append(f"load {self.arm} {variant.config['max_batch_size']}")
+        self.loads += 1
+        if self.loads in self._dies_at:
+            raise ServerError("the connection was lost")
         if self.arm == self._refuses:
             raise ServerError("Triton refused m: no memory\nHint: …")
         return {}
@@ -51,7 +57,10 @@ class Server:
     def settle(self) -> None: ...
 
     def ended(self, within_s: float = 0.0) -> str | None:
-        return None
+        return "was killed by SIGABRT" if self.loads in self._dies_at else None
+
+    def logs(self) -> str:
+        return "Signal (6) received."
 
 
 class Generator:
@@ -166,7 +175,7 @@ def paired(
     if run.is_new:
         return run
     try:
-        run.measure(in_turns(server, Seen(server), tests[0].server))  # type: ignore[arg-type]
+        run.measure(in_turns(lambda: (server, Seen(server)), tests[0].server))  # type: ignore[arg-type]
     except (LoadError, ServerError, UsageError) as error:
         run.ended_early(error)
     return run
@@ -283,6 +292,25 @@ def test_an_arm_that_does_not_load_is_not_comparable(tmp_path: Path, arm: str) -
     found = told(paired(perf_test(repositories(tmp_path), gate()), server=Server(refuses=arm)))
     assert (found.status, found.fails) == ("not_comparable", True)
     assert found.reason == f"the {arm}: Triton refused m: no memory"
+
+
+def test_a_quad_in_which_the_server_dies_is_made_once_more(tmp_path: Path) -> None:
+    test = perf_test(repositories(tmp_path), gate(max_slowdown_pct=20))
+    run = paired(test, server=Server(dies_at=[5]))
+    assert (told(run).status, told(run).quads) == ("unchanged", 7)
+    (note,) = run.notes
+    died = "tritonserver was killed by SIGABRT when it was to be measured"
+    assert re.sub("base|head", "…", note) == (
+        f"gate of m_config_default: the …: {died}; one more was started for it"
+    )
+
+
+def test_a_server_that_dies_again_is_not_comparable(tmp_path: Path) -> None:
+    run = paired(perf_test(repositories(tmp_path), gate()), server=Server(dies_at=[5, 9]))
+    assert (told(run).status, told(run).quads) == ("not_comparable", 2)
+    assert told(run).reason.endswith(
+        ": tritonserver was killed by SIGABRT when it was to be measured"
+    )
 
 
 def test_an_arm_that_cannot_be_measured_is_not_comparable(tmp_path: Path) -> None:
