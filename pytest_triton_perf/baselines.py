@@ -107,7 +107,7 @@ def sessions_at(path: Path) -> list[Session]:
         raise UsageError(f"{path} has no session")
     if not isinstance(data, dict) or "measurements" not in data:
         raise UsageError(f"{path} is neither a results.json nor a baseline")
-    run = results.from_json(data)
+    run = results.from_json(data, str(path))
     if not run.watched:
         raise UsageError(
             f"{path} has nothing to compare: its session measured no level, searched for the best "

@@ -122,7 +122,7 @@ def _run_in(directory: Path) -> "Run":
         raise UsageError(
             f"{source} is not JSON, or was cut off ({error}): take it anew from where it was made"
         ) from None
-    return from_json(data)
+    return from_json(data, str(source))
 
 
 def _merge(args: argparse.Namespace) -> int:

@@ -126,7 +126,12 @@ class Lifecycle:
         from pytest_triton_perf.probes.nvml import why_no_gpu
 
         why = why_no_gpu()
-        return f"{budget.name} cannot be measured here: {why}" if why else None
+        if not why:
+            return None
+        return (
+            f"{budget.name} cannot be measured here: {why}; run it where there is a GPU, or leave "
+            "the budget out on this machine"
+        )
 
     @functools.cached_property
     def _not_seen_from_here(self) -> Mapping[str, str]:

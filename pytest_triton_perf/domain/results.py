@@ -148,17 +148,18 @@ def to_json(run: Run) -> dict[str, Any]:
     }
 
 
-def from_json(data: Mapping[str, Any]) -> Run:
-    """The run that :func:`to_json` wrote.
+def from_json(data: Mapping[str, Any], source: str = "results.json") -> Run:
+    """The run that :func:`to_json` wrote; errors call it ``source``.
 
     Raises:
         UsageError: the data has another schema or is incomplete.
     """
     if not isinstance(data, Mapping):
-        raise UsageError("results.json is no run: it holds no object")
+        raise UsageError(f"{source} is no run: it holds no object")
     if data.get("schema") != SCHEMA:
         raise UsageError(
-            f"results.json has schema {data.get('schema')!r}; this version reads schema {SCHEMA}"
+            f"{source} has schema {data.get('schema')!r}, and this version reads schema {SCHEMA}: "
+            "use the version of pytest-triton-perf that wrote it"
         )
     try:
         variants = {(v["variant"], v["image"]): v for v in data["variants"].values()}
@@ -195,7 +196,7 @@ def from_json(data: Mapping[str, Any]) -> Run:
             watched=tuple(map(comparisons.watched_from_json, data.get("watched", ()))),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"results.json is incomplete: {error!r}") from error
+        raise UsageError(f"{source} is incomplete: {error!r}") from error
 
 
 def _variant_to_json(sweep: Sweep) -> dict[str, Any]:

@@ -325,6 +325,16 @@ REMOTE = ("--triton-url=h:8001",)
 A_GPU = metrics_text((A, 3000, 16000, 0.0, 50))
 
 
+def test_a_gpu_budget_where_there_is_no_gpu_is_told_at_collection(collect, monkeypatch):
+    monkeypatch.setattr("pytest_triton_perf.probes.nvml.why_no_gpu", lambda: "no NVIDIA driver")
+    result = collect(sweep("model='add_sub', concurrency=1", "max_power_w=5"))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    told = (
+        "max_power_w cannot be measured here: no NVIDIA driver; run it where there is a GPU, or *"
+    )
+    result.stderr.fnmatch_lines([f"*test_it.py:3: test_it: {told}"])
+
+
 def test_a_gpu_budget_on_a_remote_server_names_the_option_that_helps(collect):
     result = collect(sweep("model='m', concurrency=1", "max_power_w=5"), *REMOTE)
     result.stderr.fnmatch_lines(["*; for GPU metrics, --triton-metrics-url=host:8002 names *"])

@@ -143,4 +143,7 @@ def test_a_report_of_something_else_is_told_without_traceback(
     assert f"{results} is not JSON, or was cut off (" in capsys.readouterr().err
     results.write_text(json.dumps({"schema": 99}))
     assert main(["report", str(tmp_path)]) == 2
-    assert "results.json has schema 99; this version reads schema 1" in capsys.readouterr().err
+    assert (
+        f"{results} has schema 99, and this version reads schema 1: use the"
+        in capsys.readouterr().err
+    )

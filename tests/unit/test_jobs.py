@@ -132,7 +132,7 @@ def test_the_command_writes_a_report_that_can_be_made_again(tmp_path, capsys, mo
         (None, "cannot be read"),
         ("", "is not JSON, or was cut off"),
         ('{"schema": 1, "measurem', "is not JSON, or was cut off"),
-        ('{"schema": 2}', "results.json has schema 2; this version reads schema 1"),
+        ('{"schema": 2}', "results.json has schema 2, and this version reads schema 1"),
         ('{"schema": 1}', "results.json is incomplete"),
         ("[]", "results.json is no run: it holds no object"),
     ],

@@ -129,7 +129,7 @@ def test_workers_that_measured_other_images_are_merged():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": 99}, "has schema 99; this version reads schema 1"),
+        ({"schema": 99}, "has schema 99, and this version reads schema 1"),
         ({"measurements": [{}]}, "results.json is incomplete: KeyError"),
         ({"verdicts": None}, "results.json is incomplete: TypeError"),
     ],
