@@ -24,6 +24,7 @@ from typing import Any
 from choices import (
     BOUNDS,
     MODELS,
+    SCORED,
     Found,
     Level,
     as_good,
@@ -234,7 +235,7 @@ def _tell_searches(
     reference = {level: throughput for level, (throughput, _) in truth.items()}
     with serving(MODEL, overrides) as meter:
         scored = scores(meter, reference, [theirs, *ours], rounds=rounds, seconds=1.5)
-    print(f"\n{'':<24}{'wall time':>11}{'levels':>8}  of the best throughput")
+    print(f"\n{'of the best throughput':<24}{'wall time':>11}{'levels':>8}  {SCORED}")
     rows = [("Model Analyzer, quick", quick.seconds, len(quick.rows), scored[theirs])]
     rows += [
         (f"plugin, seed {seed}", found.seconds, found.levels, scored[level])
