@@ -49,8 +49,6 @@ def draw_breakdown(name: str, levels: Sequence[Level]) -> "Figure":
         ]
         axes.add_collection(PolyCollection(outlines, facecolor=colour, label=label))
         bottom = top
-    if not bars:
-        say_missing(axes, levels, *(METRICS[part] for part in SERVER_TIMES))
     right = axes.twinx()
     right.spines["right"].set_visible(True)
     right.grid(visible=False)
@@ -62,6 +60,8 @@ def draw_breakdown(name: str, levels: Sequence[Level]) -> "Figure":
         gaps = [math.nan if rate is None else rate for rate in rates]
         right.plot([at for at, _ in own], gaps, color=DEFAULT, marker="o")
     right.lines[0].set_label("throughput")
+    if not bars:  # On the axes that are drawn last, or the line would cross the words.
+        say_missing(right, levels, *(METRICS[part] for part in SERVER_TIMES))
     right.ticklabel_format(style="plain", useOffset=False)
     most = max((level.measurement.value("throughput") or 0.0 for level in levels), default=0.0)
     right.set_ylim(0, 1.1 * most or 1)
