@@ -52,6 +52,11 @@ def test_optuna_keeps_the_limits_and_the_share_of_levels(server):
     assert max(result.levels for result in results) <= 0.15 * LEVELS
 
 
+def test_optuna_takes_the_last_step_to_a_best_level_that_stands_alone():
+    results = [search(SERVERS["p99 and memory"], "optuna", seed) for seed in SEEDS]
+    assert sum(result.quality >= 0.98 for result in results) >= 8
+
+
 def test_the_same_seed_measures_the_same_levels():
     server = SERVERS["p99 and memory"]
     assert search(server, "quick", 3) == search(server, "quick", 3)
