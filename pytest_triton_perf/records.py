@@ -144,7 +144,8 @@ def _segment_from_json(data: Mapping[str, Any]) -> "Segment":
     def window(row: Mapping[str, Any]) -> Window:
         found = row["percentiles_ms"]  # JSON has no keys that are numbers
         percentiles = None if found is None else {int(p): ms for p, ms in found.items()}
-        return Window(**{**row, "percentiles_ms": percentiles})
+        parts = tuple((requests, latency_ms) for requests, latency_ms in row["parts"])
+        return Window(**{**row, "percentiles_ms": percentiles, "parts": parts})
 
     return Segment(
         started=data["started"],

@@ -215,7 +215,7 @@ def _by_interval(budget: Budget, sample: Pool, figure: Estimate | str) -> Decisi
     if isinstance(figure, str):
         return Decision(status="undecided", reason=figure)
     low, high = figure.ci or (None, None)
-    count = int(sample.requests.sum())
+    count = round(sample.requests.sum())
     if low is None or high is None:
         reason = _few(count) if figure.ci else "its windows hold too few requests for an interval"
         return Decision(

@@ -77,7 +77,7 @@ def estimate(
     return Estimates(
         values={name: got for name, got in found.items() if isinstance(got, Estimate)},
         missing={name: got for name, got in found.items() if isinstance(got, str)},
-        requests=int(sample.requests.sum()),
+        requests=round(sample.requests.sum()),
         warm_up=sum(segment.steady.warm_up for segment in segments),
         notes=_notes(segments, sample),
     )

@@ -1,6 +1,6 @@
 """Segments of one level as one sample, in blocks whose spread tells how much it can say."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,11 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import fdtri, stdtrit
 
-from pytest_triton_perf.domain.segments import Numbers, Segment
+from pytest_triton_perf.domain.segments import Numbers, Segment, Window
 
 BLOCKS = 20
 FEW_PER_BLOCK = 5
 """Fewer requests than this to a block, and there are fewer blocks."""
+
+ENOUGH_PER_PART = 100
+"""A window's parts with fewer requests may be alike by their whole numbers alone."""
 
 ENOUGH_SEGMENTS = 10
 """From here on the segments themselves are the blocks."""
@@ -68,7 +71,7 @@ def pool(segments: Sequence[Segment]) -> Pool:
     """The segments as one sample.
 
     Twenty blocks of equal time, shared out by the segments' requests; from ten segments on,
-    one block for each. Of windows, each is a block.
+    one block for each. Of windows, each is a block, or each of its parts.
 
     Raises:
         ValueError: requests and windows are mixed.
@@ -113,9 +116,10 @@ def _pool_requests(segments: Sequence[Segment]) -> Pool:
 def _pool_windows(segments: Sequence[Segment]) -> Pool:
     rows = np.array(
         [
-            (i, w.seconds, w.requests, w.requests * w.avg_latency_ms / 1000, s.batch_size)
+            (i, seconds, requests, requests * latency_ms / 1000, s.batch_size)
             for i, s in enumerate(segments)
             for w in s.windows
+            for seconds, requests, latency_ms in _blocks_of(w)
         ]
     ).T
     segment = rows[0].astype(np.intp)
@@ -136,6 +140,18 @@ def _pool_windows(segments: Sequence[Segment]) -> Pool:
         latency_sum_s=latency_sum,
         inferences=inferences,
     )
+
+
+def _blocks_of(window: Window) -> Iterator[tuple[float, float, float]]:
+    """Seconds, requests and mean latency in ms of each block that a window is."""
+    counts = [requests for requests, _ in window.parts]
+    if min(counts, default=0) < ENOUGH_PER_PART:
+        yield window.seconds, window.requests, window.avg_latency_ms
+        return
+    for requests, latency_ms in window.parts:
+        # The parts' are rates, rounded; the whole one's is a count.
+        of_all = requests / sum(counts)
+        yield window.seconds / len(counts), window.requests * of_all, latency_ms
 
 
 def _sums(group: NDArray[np.intp], values: NDArray[np.generic], groups: int) -> Numbers:

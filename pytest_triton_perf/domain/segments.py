@@ -38,13 +38,15 @@ class Window:
     """One measuring window of the load generator, where single requests were too dear.
 
     ``percentiles_ms`` is keyed by percentile (``99``), ``None`` where the generator did not
-    give them for this window.
+    give them for this window. ``parts`` are the requests and the mean latency in ms of stretches
+    of equal length that make it up, as far as the generator told them.
     """
 
     requests: int
     seconds: float
     avg_latency_ms: float
     percentiles_ms: Mapping[int, float] | None = None
+    parts: tuple[tuple[float, float], ...] = ()
 
 
 def _nothing() -> Numbers:

@@ -59,23 +59,25 @@ def whole_window(load: Load, report: ParsedReport) -> "Window":
 
     These are of the last three windows, the first in a row that all had answers. Where there were
     others, throughput and mean are put together from what perf_analyzer said of each; percentiles
-    cannot be.
+    cannot be. Its windows are the parts of this one.
     """
     from pytest_triton_perf.domain.segments import Window
 
     seconds = report.requests * load.batch_size / report.throughput
-    if len(report.passes) <= WINDOWS:
+    each_s = seconds / WINDOWS
+    parts = tuple((rate * each_s / load.batch_size, latency) for rate, latency in report.passes)
+    if len(parts) <= WINDOWS:
         return Window(
             requests=report.requests,
             seconds=seconds,
             avg_latency_ms=report.avg_latency_ms,
             percentiles_ms=report.percentiles_ms,
+            parts=parts,
         )
-    each_s = seconds / WINDOWS
-    counts = [throughput * each_s / load.batch_size for throughput, _ in report.passes]
-    latencies = [count * latency for count, (_, latency) in zip(counts, report.passes, strict=True)]
+    count = sum(requests for requests, _ in parts)
     return Window(
-        requests=round(sum(counts)),
-        seconds=each_s * len(report.passes),
-        avg_latency_ms=sum(latencies) / sum(counts),
+        requests=round(count),
+        seconds=each_s * len(parts),
+        avg_latency_ms=sum(requests * latency for requests, latency in parts) / count,
+        parts=parts,
     )
