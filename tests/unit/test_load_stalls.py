@@ -81,6 +81,8 @@ def test_a_window_is_all_of_the_run() -> None:
         window = whole_window(load, report(*passes))
         assert (window.requests, window.seconds, window.avg_latency_ms) == (150, 3.0, 10.0)
         assert window.percentiles_ms == report().percentiles_ms
+        # A second at 100 infer/s in batches of two is each of them.
+        assert window.parts == ((50.0, 10.0),) * len(passes)
 
 
 def test_windows_without_an_answer_count() -> None:
@@ -92,6 +94,7 @@ def test_windows_without_an_answer_count() -> None:
     assert window.requests == 50 * 4 + 30
     assert window.avg_latency_ms == pytest.approx((200 * 10 + 30 * 50) / 230)
     assert window.percentiles_ms is None
+    assert window.parts[:3] == ((50.0, 10.0), (0.0, 0.0), (30.0, 50.0))
 
 
 def test_a_silence_may_last_for_its_patience_within_the_time() -> None:

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from loops import closed_loop, lognormal, windows
 
+from pytest_triton_perf.domain.estimates import estimate
 from pytest_triton_perf.domain.pooling import pool, spreads
+from pytest_triton_perf.domain.segments import Segment, Window
 
 
 def test_twenty_blocks_are_shared_out_by_requests():
@@ -30,6 +32,32 @@ def test_windows_are_blocks_and_ten_segments_of_them_too():
     many = pool([windows(1.0, 2.0)] * 10)
     assert many.requests.tolist() == [200] * 10
     assert many.seconds.tolist() == [2] * 10
+
+
+def run_of(*parts):
+    """A window of three seconds with 600 requests, and parts of it."""
+    window = Window(requests=600, seconds=3.0, avg_latency_ms=5.0, parts=parts)
+    return Segment(started=0.0, ended=3.0, batch_size=2, windows=(window,))
+
+
+def test_the_parts_of_a_window_are_blocks_that_add_up_to_it():
+    sample = pool([run_of((150.2, 4.0), (199.8, 5.0), (249.6, 5.6))])
+    assert sample.seconds.tolist() == [1.0] * 3
+    assert sample.requests.sum() == pytest.approx(600)
+    assert sample.inferences == pytest.approx(2 * sample.requests)
+    assert sample.latency_sum_s / sample.requests == pytest.approx([0.004, 0.005, 0.0056])
+    low, high = estimate([run_of((150, 4.0), (200, 5.0), (250, 5.6))], ()).values["throughput"].ci
+    # Student's t of two degrees of freedom, 4.30, times the spread of 300, 400 and 500.
+    assert (
+        high / 400 == pytest.approx(400 / low) == pytest.approx(np.exp(4.303 / 4 / 3**0.5), 0.001)
+    )
+
+
+@pytest.mark.parametrize("parts", [(), ((200, 5.0), (200, 5.0), (99, 5.0)), ((0, 0.0),) * 3])
+def test_parts_with_few_requests_are_no_blocks(parts):
+    sample = pool([run_of(*parts)])
+    assert (sample.seconds.tolist(), sample.requests.tolist()) == ([3.0], [600.0])
+    assert estimate([run_of(*parts)], ()).values["throughput"].ci == (None, None)
 
 
 def test_requests_and_windows_are_not_mixed():

@@ -73,7 +73,7 @@ def test_windows_survive_with_their_percentiles() -> None:
     percentiles = {50: 1.25, 99: 2.5}
     windows = (
         Window(requests=10, seconds=0.5, avg_latency_ms=1.5, percentiles_ms=percentiles),
-        Window(requests=11, seconds=0.25, avg_latency_ms=1.75),
+        Window(requests=11, seconds=0.25, avg_latency_ms=1.75, parts=((5.5, 1.5), (5.5, 2.0))),
     )
     segment = Segment(started=1.0, ended=2.0, windows=windows)
     after = through_json(record(Load(request_rate=2.5), segment))
