@@ -1,5 +1,6 @@
 """The quickstart of the README, as a newcomer runs it, except for where the results go."""
 
+import doctest
 import json
 import os
 import subprocess
@@ -85,6 +86,16 @@ def test_the_reports_can_be_rebuilt(quickstart: tuple[str, Path]) -> None:
         path.unlink()
     assert main(["report", str(output)]) == 0
     assert [path for path, data in before.items() if path.read_bytes() != data] == []
+
+
+def test_the_examples_of_the_documentation_hold_on_it(
+    quickstart: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "triton-perf-results").symlink_to(quickstart[1])
+    monkeypatch.chdir(tmp_path)
+    told = doctest.testfile(str(REPOSITORY / "docs" / "results.md"), module_relative=False)
+    assert told.attempted > 10
+    assert told.failed == 0
 
 
 def test_the_model_repository_is_left_alone(quickstart: tuple[str, Path]) -> None:
