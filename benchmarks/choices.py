@@ -34,7 +34,8 @@ from pytest_triton_perf.domain.levels import Load
 from pytest_triton_perf.domain.searches import SearchSpec
 from pytest_triton_perf.domain.variants import Overrides, Variant, readable_id
 from pytest_triton_perf.load.base import Traffic
-from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer, find_perf_analyzer
+from pytest_triton_perf.load.binaries import find_perf_analyzer
+from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer
 from pytest_triton_perf.load.runner import LocalRunner
 from pytest_triton_perf.search.space import automatic_loads, candidates
 from pytest_triton_perf.servers.base import ServerSpec

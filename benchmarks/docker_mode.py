@@ -24,7 +24,8 @@ from seed_case import REPOSITORY, ours
 from pytest_triton_perf.domain.levels import Load
 from pytest_triton_perf.domain.variants import Variant
 from pytest_triton_perf.load.base import Traffic
-from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer, find_perf_analyzer
+from pytest_triton_perf.load.binaries import find_perf_analyzer
+from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer
 from pytest_triton_perf.load.runner import LocalRunner, ToolboxRunner
 from pytest_triton_perf.servers.base import Launcher, RunningServer, ServerSpec
 from pytest_triton_perf.servers.containers import ContainerPlan

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_triton_perf.load.perf_analyzer import find_perf_analyzer
+from pytest_triton_perf.load.binaries import find_perf_analyzer
 from pytest_triton_perf.servers.embedded import find_server
 
 MODEL_ANALYZER = "triton-model-analyzer==1.58.0"

@@ -103,7 +103,8 @@ def throughput_ratios(pairs: int) -> list[float]:
     from pytest_triton_perf.domain.levels import Load
     from pytest_triton_perf.domain.variants import Variant
     from pytest_triton_perf.load.base import Traffic
-    from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer, find_perf_analyzer
+    from pytest_triton_perf.load.binaries import find_perf_analyzer
+    from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer
     from pytest_triton_perf.load.runner import LocalRunner
     from pytest_triton_perf.servers.base import ServerSpec
     from pytest_triton_perf.servers.embedded import find_server

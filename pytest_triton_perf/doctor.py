@@ -107,7 +107,7 @@ def _server() -> Check:
 
 
 def _perf_analyzer() -> Check:
-    from pytest_triton_perf.load.perf_analyzer import find_perf_analyzer
+    from pytest_triton_perf.load.binaries import find_perf_analyzer
 
     try:
         analyzer = find_perf_analyzer(None)

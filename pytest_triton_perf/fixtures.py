@@ -126,7 +126,7 @@ def _launcher_and_runner(
     """How Triton comes to exist, where perf_analyzer runs, and on which CPUs both do."""
     from pytest_triton_perf.affinity import split_our_cpus
     from pytest_triton_perf.domain.cpus import CpuSplit
-    from pytest_triton_perf.load.perf_analyzer import find_perf_analyzer
+    from pytest_triton_perf.load.binaries import find_perf_analyzer
     from pytest_triton_perf.load.runner import LocalRunner
 
     if settings.launch == "docker":
@@ -150,7 +150,7 @@ def _in_containers(
 ) -> "tuple[Launcher, Runner, CpuSplit]":
     from pytest_triton_perf.affinity import split_our_cpus
     from pytest_triton_perf.errors import MissingPartError, UsageError
-    from pytest_triton_perf.load.perf_analyzer import find_perf_analyzer
+    from pytest_triton_perf.load.binaries import find_perf_analyzer
     from pytest_triton_perf.load.runner import LocalRunner, ToolboxRunner
     from pytest_triton_perf.probes.nvml import why_no_gpu
     from pytest_triton_perf.servers.containers import ContainerPlan, sdk_image_of

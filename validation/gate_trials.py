@@ -39,7 +39,8 @@ from pytest_triton_perf.domain.metrics import find_metric
 from pytest_triton_perf.domain.segments import Numbers
 from pytest_triton_perf.domain.variants import Variant, default_name
 from pytest_triton_perf.load.base import LoadGenerator, LoadReport, Traffic
-from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer, find_perf_analyzer
+from pytest_triton_perf.load.binaries import find_perf_analyzer
+from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer
 from pytest_triton_perf.load.runner import LocalRunner
 from pytest_triton_perf.markers import SweepSpec
 from pytest_triton_perf.measuring import Rules

@@ -120,7 +120,8 @@ def _loading(service: Service) -> Iterator[Callable[[float], Segment]]:
     """A server with the service, warm; what is yielded loads it for so many seconds."""
     from pytest_triton_perf.domain.variants import Variant
     from pytest_triton_perf.load.base import Traffic
-    from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer, find_perf_analyzer
+    from pytest_triton_perf.load.binaries import find_perf_analyzer
+    from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer
     from pytest_triton_perf.load.runner import LocalRunner
     from pytest_triton_perf.servers.base import ServerSpec
     from pytest_triton_perf.servers.embedded import find_server

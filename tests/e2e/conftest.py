@@ -10,7 +10,7 @@ import pytest
 from support import PROJECT_MARK, missing_part
 
 from pytest_triton_perf.errors import MissingPartError
-from pytest_triton_perf.load.perf_analyzer import find_perf_analyzer
+from pytest_triton_perf.load.binaries import find_perf_analyzer
 from pytest_triton_perf.servers.embedded import find_server
 
 QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pytest_triton_perf.load.perf_analyzer import find_perf_analyzer
+from pytest_triton_perf.load.binaries import find_perf_analyzer
 
 WRAPPER = """#!{python} -I
 import os, re, subprocess, sys

@@ -109,7 +109,7 @@ def test_the_quickstart_gives_the_same_verdicts_and_files_as_local_mode(docker_p
 
 
 def test_a_perf_analyzer_of_this_machine_uses_the_published_ports(docker_project):
-    from pytest_triton_perf.load.perf_analyzer import find_perf_analyzer
+    from pytest_triton_perf.load.binaries import find_perf_analyzer
 
     binary = find_perf_analyzer(None)
     script = docker_project.path / "perf_analyzer"

@@ -21,11 +21,9 @@ from pytest_triton_perf.domain.levels import Load
 from pytest_triton_perf.domain.metrics import SERVER_TIMES
 from pytest_triton_perf.errors import LoadError
 from pytest_triton_perf.load.base import LoadReport, Traffic, WireProtocol
+from pytest_triton_perf.load.binaries import find_perf_analyzer
 from pytest_triton_perf.load.inputs import with_random_inputs
-from pytest_triton_perf.load.perf_analyzer import (
-    PerfAnalyzer,
-    find_perf_analyzer,
-)
+from pytest_triton_perf.load.perf_analyzer import PerfAnalyzer
 from pytest_triton_perf.load.runner import LocalRunner, PerfAnalyzerBinary
 from pytest_triton_perf.servers.base import ServerSpec
 from pytest_triton_perf.servers.embedded import find_server
@@ -490,6 +488,7 @@ def test_an_interrupt_ends_perf_analyzer(generator: PerfAnalyzer, server: LocalS
 
 def test_perf_analyzer_ends_with_a_killed_parent(server: LocalServer) -> None:
     code = (
+        "from pytest_triton_perf.load.binaries import *\n"
         "from pytest_triton_perf.load.perf_analyzer import *\n"
         "from pytest_triton_perf.load.runner import *\n"
         "PerfAnalyzer(LocalRunner(find_perf_analyzer(None))).run("

@@ -6,7 +6,7 @@ import shlex
 import pytest
 from support import wait_for
 
-from pytest_triton_perf.load.perf_analyzer import find_perf_analyzer
+from pytest_triton_perf.load.binaries import find_perf_analyzer
 
 TESTS = """
 import pytest

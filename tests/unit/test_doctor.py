@@ -74,7 +74,7 @@ def test_without_a_server_or_perf_analyzer_doctor_exits_1_and_says_the_command(
         raise MissingPartError("nothing here. Install it: pip install something")
 
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
-    module = {"server": "servers.embedded", "perf_analyzer": "load.perf_analyzer"}[part]
+    module = {"server": "servers.embedded", "perf_analyzer": "load.binaries"}[part]
     monkeypatch.setattr(f"pytest_triton_perf.{module}.find_{part}", missing)
     assert main(["doctor"]) == 1
     out, err = capsys.readouterr()

@@ -12,7 +12,7 @@ from support import missing_part
 
 import pytest_triton_perf
 from pytest_triton_perf.errors import MissingPartError
-from pytest_triton_perf.load.perf_analyzer import find_perf_analyzer
+from pytest_triton_perf.load.binaries import find_perf_analyzer
 
 MakeScript = Callable[[str, str], Path]
 
@@ -110,7 +110,7 @@ def test_nothing_found_says_why_for_each_and_the_one_command(
     (placeholder / "__init__.py").touch()
     code = (
         "from pytest_triton_perf.errors import MissingPartError\n"
-        "from pytest_triton_perf.load.perf_analyzer import find_perf_analyzer\n"
+        "from pytest_triton_perf.load.binaries import find_perf_analyzer\n"
         "try:\n    find_perf_analyzer(None)\nexcept MissingPartError as error:\n    print(error)\n"
     )
     message = subprocess.run(
@@ -139,7 +139,7 @@ def test_a_library_that_is_missing_is_named(tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
     shutil.copy(embedded, bare / "bin" / "perf_analyzer")
-    code = "from pytest_triton_perf.load.perf_analyzer import *; find_perf_analyzer(None)"
+    code = "from pytest_triton_perf.load.binaries import *; find_perf_analyzer(None)"
     answer = subprocess.run(
         [bare / "bin" / "python", "-c", code],
         env={"PATH": "", "PYTHONPATH": str(Path(pytest_triton_perf.__file__).parent.parent)},
