@@ -1,7 +1,6 @@
 """The budgets in a picture: their lines, the words at these, and their keys in the legend."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_triton_perf.domain.budgets import Budget
@@ -26,24 +25,24 @@ _LETTER_IN, _LINE_IN = 0.075, 0.2
 """Inches that a letter takes across and a line of words takes up."""
 
 
-@dataclass
 class LimitLines:
     """Draws the lines of budgets, and writes their words when the axes have their ends and place.
 
     Of lines so near to each other that their words would lie on one another, the strictest has
-    them.
+    them. ``legend`` has their keys.
     """
 
-    axes: "Axes"
-    legend: Legend = field(default_factory=Legend)
-    _upright: list[Budget] = field(default_factory=list)
-    _across: list[Budget] = field(default_factory=list)
+    def __init__(self, axes: "Axes") -> None:
+        self.legend = Legend()
+        self._axes = axes
+        self._upright: Sequence[Budget] = ()
+        self._across: Sequence[Budget] = ()
 
     def draw_upright(self, budgets: Sequence[Budget]) -> None:
         """Limits on the metric that goes to the right."""
         for budget in budgets:
-            self.axes.axvline(budget.limit, **_LINE)
-        self._upright = list(budgets)
+            self._axes.axvline(budget.limit, **_LINE)
+        self._upright = budgets
         self._add_key(budgets)
 
     def draw_across(self, budgets: Sequence[Budget], top: float) -> None:
@@ -51,7 +50,7 @@ class LimitLines:
         above = [budget for budget in budgets if budget.limit > _FAR_ABOVE * top]
         self._across = [budget for budget in budgets if budget not in above]
         for budget in self._across:
-            self.axes.axhline(budget.limit, **_LINE)
+            self._axes.axhline(budget.limit, **_LINE)
         self._add_key(self._across)
         self._add_key(above, " (above this picture)")
 
@@ -59,20 +58,20 @@ class LimitLines:
         """Write the words at this end of the upright lines."""
         look = {"va": end, "ha": "right", **_WORDS}
         aside = (-3, -4) if end == "top" else (-3, 4)
-        along = self.axes.get_xaxis_transform()
+        along = self._axes.get_xaxis_transform()
         longest = max((width(_words(budget)) for budget in self._upright), default=0)
         for budget in self._apart(self._upright, axis=0, room_in=_LETTER_IN * longest):
             at = (budget.limit, float(end == "top"))
-            self.axes.annotate(_words(budget), at, xycoords=along, xytext=aside, **look)
+            self._axes.annotate(_words(budget), at, xycoords=along, xytext=aside, **look)
 
     def name_across(self, side: Literal["left", "right"]) -> None:
         """Write the words at this end of the lines across."""
         look = {"va": "bottom", "ha": side, **_WORDS}
         aside = (-4, 3) if side == "right" else (4, 3)
-        along = self.axes.get_yaxis_transform()
+        along = self._axes.get_yaxis_transform()
         for budget in self._apart(self._across, axis=1, room_in=_LINE_IN):
             at = (float(side == "right"), budget.limit)
-            self.axes.annotate(_words(budget), at, xycoords=along, xytext=aside, **look)
+            self._axes.annotate(_words(budget), at, xycoords=along, xytext=aside, **look)
 
     def _add_key(self, budgets: Sequence[Budget], more: str = "") -> None:
         from matplotlib.lines import Line2D
@@ -82,12 +81,10 @@ class LimitLines:
 
     def _apart(self, budgets: Sequence[Budget], *, axis: int, room_in: float) -> Iterator[Budget]:
         """Those that are no nearer than ``room_in`` to a stricter one."""
-        inches = self.axes.transData - self.axes.figure.dpi_scale_trans
+        inches = self._axes.transData - self._axes.figure.dpi_scale_trans
         told: list[float] = []
-        strictest = sorted(
-            budgets, key=lambda one: one.limit, reverse=any(_is_floor(one) for one in budgets)
-        )
-        for budget in strictest:
+        # The strictest first.
+        for budget in sorted(budgets, key=lambda one: -one.limit if _is_floor(one) else one.limit):
             at = inches.transform((budget.limit, budget.limit))[axis]
             if all(abs(at - other) >= room_in for other in told):
                 told.append(at)

@@ -125,6 +125,23 @@ def test_a_budget_far_above_is_named_and_does_not_flatten_the_rest(words, of_mod
     assert {"budget: throughput ≥ 9000 infer/s at every load", "8000"} <= set(throughput)
 
 
+def test_of_limits_near_each_other_the_strictest_has_the_words(words, of_models_only):
+    limits = [("p99_latency_ms", (5, 5.1)), ("min_throughput", (4000, 4050))]
+    near = [
+        Budget.from_keyword(name, limit, {"concurrency": load})
+        for name, both in limits
+        for load, limit in zip((1, 2), both, strict=True)
+    ]
+    apart = [Budget.from_keyword("max_cpu_memory_mb", limit) for limit in (190, 215)]
+    drawn_alone(run_of(add_sub_sweeps(), [*near, *apart]))
+    throughput, memory = words
+    assert [text for text in throughput if text[:1] in "≤≥"] == ["≤ 5 ms", "≥ 4050 infer/s"]
+    assert {
+        "2 budgets: p99 latency ≤ 5 to 5.1 ms", "2 budgets: throughput ≥ 4000 to 4050 infer/s",
+    } <= set(throughput)  # fmt: skip
+    assert [text for text in memory if text[:1] in "≤≥"] == ["≤ 5 ms", "≤ 190 MB", "≤ 215 MB"]
+
+
 def test_a_crowd_stays_in_the_background(words, of_models_only):
     drawn_alone(crowd_run(40))
     assert "36 others" in words[0]
