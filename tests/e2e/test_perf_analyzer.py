@@ -289,6 +289,11 @@ def test_large_tensors_are_not_recorded(generator: PerfAnalyzer, server: LocalSe
     assert window.requests / window.seconds * window.avg_latency_ms / 1000 == pytest.approx(
         2, rel=0.1
     )
+    # What perf_analyzer says of its windows adds up to what it says of the run.
+    counts, latencies = zip(*window.parts, strict=True)
+    assert len(counts) == 3
+    assert sum(counts) == pytest.approx(window.requests, rel=0.05)
+    assert np.average(latencies, weights=counts) == pytest.approx(window.avg_latency_ms, rel=0.05)
     (note,) = report.notes
     assert note.startswith("requests were not recorded one by one: each takes 2")
     assert note.endswith(" kB of perf_analyzer's export")
