@@ -29,6 +29,14 @@ if TYPE_CHECKING:
 _ABOUT = 0.9
 """A segment of this share of the seconds that were asked for is as good as the whole."""
 
+_EXPORTS = 4
+"""An export that cannot be used is asked for so often.
+
+With shared memory perf_analyzer writes, as a request's tensors, what lies where their addresses
+are kept. One export in fifty has a NaN among that, and is empty or breaks off. Now and then one
+breaks off without, on a disk that has room; and a NaN that a model answers may be the only one.
+"""
+
 _CLOCK_STEP_S = 0.005
 """A wall clock that was moved further than this in a run was set, not only kept in step."""
 
@@ -52,8 +60,7 @@ class PerfAnalyzer:
 
         Where it is not known yet whether the export of its requests is affordable, the shortest
         possible run tells first. Where it is not, the segment is one window: perf_analyzer's
-        own figures of the whole run. An export that cannot be used where others could is asked for
-        once more.
+        own figures of the whole run. An export that cannot be used is asked for again.
 
         Raises:
             LoadError: nothing was recorded, or nothing can be within ``max_seconds``.
@@ -62,7 +69,7 @@ class PerfAnalyzer:
         deadline = time.monotonic() + max_seconds
         known = self._experiences.setdefault((url, repr(traffic)), Experience())
         size = self._sizes.setdefault(repr(traffic), ExportSize())
-        repeated = False
+        unusable = 0
         while True:
             record = known.is_recorded(load, size)
             run, report = self._reported(
@@ -78,14 +85,13 @@ class PerfAnalyzer:
                 segment = read_export(run.export, load, clock_offset_ns=run.clock_offset_ns)
                 check_complete(segment, report.requests)
             except UnreadableExport as problem:
-                if record:
-                    fits = time.monotonic() + run.ended - run.started < deadline
-                    if repeated or not fits:
-                        raise unreadable(traffic, load, problem) from None
-                    # An answer with a NaN in it may have been the only one, and now and then an
-                    # export breaks off on a disk that has room.
-                    repeated = True
+                unusable += 1
+                # After a short run that fails to tell there is still a window to measure.
+                until = deadline if record else deadline - max_seconds / 2
+                if unusable < _EXPORTS and time.monotonic() + run.ended - run.started < until:
                     continue
+                if record:
+                    raise unreadable(traffic, load, problem) from None
                 size.trouble = f"perf_analyzer's export cannot be used: {problem}"
                 continue
             if record is None:

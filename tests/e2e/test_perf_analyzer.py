@@ -246,7 +246,9 @@ def test_request_rate_and_batch_size(generator: PerfAnalyzer, server: LocalServe
     assert_whole(report)
     assert report.segment.in_flight is None
     assert report.segment.batch_size == 4
-    assert report.segment.sent_s.size == pytest.approx(0.5 * 40.5, abs=2)
+    # Of the times between requests the median: one pause of the machine takes several requests.
+    assert report.segment.sent_s.size > 10
+    assert np.median(np.diff(np.sort(report.segment.sent_s))) == pytest.approx(1 / 40.5, rel=0.05)
 
 
 def in_flight(report: LoadReport) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

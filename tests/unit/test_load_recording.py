@@ -135,11 +135,11 @@ def test_a_hung_model_is_no_slow_export() -> None:
         record(load_generator)
 
 
-def test_an_export_that_is_cut_off_twice_where_others_were_whole_is_an_error() -> None:
+def test_exports_that_are_cut_off_where_others_were_whole_are_an_error() -> None:
     load_generator, runner = generator(replace(GOOD), replace(GOOD, export=EXPORT[:-200]))
     with pytest.raises(LoadError) as caught:
         record(load_generator)
-    assert runner.recorded == [True, True, True]
+    assert runner.recorded == [True] * 5
     message = str(caught.value)
     assert message.startswith(
         "what perf_analyzer recorded of 'm' at concurrency 2 cannot be used: it is cut off"
@@ -148,19 +148,33 @@ def test_an_export_that_is_cut_off_twice_where_others_were_whole_is_an_error() -
 
 
 @pytest.mark.parametrize("export", [b"", EXPORT[:-200]], ids=["empty", "cut off"])
-def test_an_export_that_is_no_good_once_where_others_were_is_asked_for_again(export) -> None:
-    load_generator, runner = generator(GOOD, replace(GOOD, export=export), GOOD)
+@pytest.mark.parametrize(
+    "runs_before", [[], [GOOD]], ids=["the short run", "where others were whole"]
+)
+def test_an_export_that_is_no_good_is_asked_for_again(
+    runs_before: list[Run], export: bytes
+) -> None:
+    bad = replace(GOOD, export=export)
+    load_generator, runner = generator(*runs_before, bad, bad, bad, GOOD)
     report = record(load_generator)
-    assert runner.recorded == [True, True, True]
+    assert runner.recorded == [True] * 5
     assert report.segment.windows == ()
     assert report.notes == ()
 
 
-def test_an_export_that_is_empty_again_is_an_error() -> None:
+def test_short_runs_without_any_good_export_leave_windows() -> None:
+    load_generator, runner = generator(replace(GOOD, export=b""))
+    report = record(load_generator)
+    assert runner.recorded == [True, True, True, True, False]
+    assert len(report.segment.windows) == 1
+    assert "perf_analyzer's export cannot be used: it is empty" in report.notes[0]
+
+
+def test_exports_that_stay_empty_are_an_error() -> None:
     load_generator, runner = generator(GOOD, replace(GOOD, export=b""))
     with pytest.raises(LoadError) as caught:
         record(load_generator)
-    assert runner.recorded == [True, True, True]
+    assert runner.recorded == [True] * 5
     message = str(caught.value)
     assert message.startswith(
         "what perf_analyzer recorded of 'm' at concurrency 2 cannot be used: it is empty, as "
