@@ -32,9 +32,9 @@ _ABOUT = 0.9
 _EXPORTS = 4
 """An export that cannot be used is asked for so often.
 
-With shared memory perf_analyzer writes, as a request's tensors, what lies where their addresses
-are kept. One export in fifty has a NaN among that, and is empty or breaks off. Now and then one
-breaks off without, on a disk that has room; and a NaN that a model answers may be the only one.
+With shared memory the tensors that perf_analyzer writes to its export are not those that were
+sent and answered, and now and then an export is empty or breaks off, as with a NaN. Others break
+off on a disk that has room; and a NaN that a model answers may be the only one.
 """
 
 _CLOCK_STEP_S = 0.005
