@@ -170,6 +170,13 @@ def test_short_runs_without_any_good_export_leave_windows() -> None:
     assert "perf_analyzer's export cannot be used: it is empty" in report.notes[0]
 
 
+def test_a_slow_short_run_without_a_good_export_leaves_the_time_to_a_window() -> None:
+    slow = replace(GOOD, export=b"", started=100.0, ended=112.0)
+    load_generator, runner = generator(slow, GOOD)
+    assert len(record(load_generator).segment.windows) == 1
+    assert runner.recorded == [True, False]
+
+
 def test_exports_that_stay_empty_are_an_error() -> None:
     load_generator, runner = generator(GOOD, replace(GOOD, export=b""))
     with pytest.raises(LoadError) as caught:
